@@ -1,0 +1,212 @@
+"""Tables of results, in Markdown for the README and in colour for the terminal.
+
+One table holds one suite, data set and scenario: task-, domain- and class-incremental never share one. In a
+README, all text between the two markers of a table is generated, and can be checked for being out of date.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks import results
+from benchmarks.results import Summary
+from benchmarks.statistics import Interval
+from neuroml.errors import DataError, NeuromlError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+UNDEFINED = "–"
+UNKNOWN = Interval(math.nan, math.nan, math.nan)
+
+
+def markdown(summaries: Iterable[Summary]) -> str:
+    """Returns the summaries as Markdown, a table with its caption for each suite, data set and scenario.
+
+    >>> from benchmarks.results import summarize
+    >>> run = {"suite": "digits", "scenario": "class", "method": "ewc", "config_hash": "06fa", "seed": 0}
+    >>> run |= {"metrics": {"accuracy": 0.5, "forgetting": None}, "bytes": 2e6, "flops": 3e9, "seconds": 1.5}
+    >>> print(markdown(summarize([run])))
+    | method | accuracy | forgetting | seeds | MB | GFLOP | seconds |
+    |:--|--:|--:|--:|--:|--:|--:|
+    | ewc | 50.0 | – | 1 | 2.00 | 3.00 | 1.50 |
+    <BLANKLINE>
+    *digits, class-incremental, 1 seed. Accuracy and forgetting in %: mean ± half the 95 % Student-t interval.
+    MB, GFLOP and seconds of one seed.*
+    """
+    return "\n\n".join(_markdown_table(group) for group in _apart(summaries))
+
+
+def show(summaries: Iterable[Summary], title: str, console: "Console | None" = None) -> None:
+    """Prints the same tables in colour.
+
+    Args:
+        summaries: From `results.summarize`.
+        title: Stands above each table.
+        console: A rich console; None writes to stdout.
+
+    Raises:
+        NeuromlError: rich is not installed.
+    """
+    try:
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+    except ImportError as error:
+        raise NeuromlError('tables in the terminal need rich: pip install "neuroml-jax[cli]"') from error
+    console = console or Console()
+    for group in _apart(summaries):
+        # Text and not str: rich would read the brackets of "ewc (sizes=[8, 8])" as markup.
+        table = Table(title=Text(title), caption=Text(_caption(group)), caption_justify="left")
+        header, *rows = _cells(group)
+        for column, name in enumerate(header):
+            table.add_column(name, justify="right" if column else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*map(Text, row))
+        console.print(table)
+
+
+def directory(path: Path | str) -> str:
+    """Returns the tables of every result file (`*.jsonl`) below a folder, under the name of each file.
+
+    Raises:
+        DataError: There is no result file, or one is corrupt.
+    """
+    path = Path(path)
+    files = sorted(path.rglob("*.jsonl"))
+    if not files:
+        raise DataError(f"there are no result files (*.jsonl) below {path}: run the benchmark first.")
+    tables = {file: markdown(results.summarize(results.read(file))) for file in files}
+    return "\n\n".join(
+        f"### {file.relative_to(path).with_suffix('').as_posix()}\n\n{table}"
+        for file, table in tables.items()
+    )
+
+
+def update_readme(readme: Path | str, tables: Mapping[str, str]) -> bool:
+    """Puts each table between its markers, `<!-- results:NAME -->` and `<!-- /results:NAME -->`.
+
+    Args:
+        readme: A Markdown file.
+        tables: The text for each NAME.
+
+    Returns:
+        Whether anything changed; if not, the file is not written.
+
+    Raises:
+        UsageError: A table has no pair of markers.
+        DataError: The file cannot be read or written.
+    """
+    old = new = _read(readme)
+    for name, table in tables.items():
+        start, end = _between(new, name, readme)
+        new = f"{new[:start]}\n{table.strip()}\n{new[end:]}"
+    if new != old:
+        results.write_text(readme, new)
+    return new != old
+
+
+def stale(readme: Path | str, tables: Mapping[str, str]) -> list[str]:
+    """Returns the names of the tables that the file does not show as they are now.
+
+    Raises:
+        UsageError: A table has no pair of markers.
+        DataError: The file cannot be read.
+    """
+    text = _read(readme)
+    spans = {name: _between(text, name, readme) for name in tables}
+    return [name for name, (start, end) in spans.items() if text[start:end].strip() != tables[name].strip()]
+
+
+def _markdown_table(group: list[Summary]) -> str:
+    """Returns one table and its caption."""
+    header, *rows = [[cell.replace("|", r"\|") for cell in row] for row in _cells(group)]
+    rule = [":--"] + ["--:"] * (len(header) - 1)
+    lines = ["| " + " | ".join(row) + " |" for row in (header, *rows)]
+    lines.insert(1, "|" + "|".join(rule) + "|")
+    return "\n".join(lines) + f"\n\n*{_caption(group)}*"
+
+
+def _apart(summaries: Iterable[Summary]) -> list[list[Summary]]:
+    """Splits summaries that must not share a table."""
+    groups: dict[tuple[str, str, str], list[Summary]] = {}
+    for summary in summaries:
+        groups.setdefault((summary.suite, summary.data, summary.scenario), []).append(summary)
+    return list(groups.values())
+
+
+def _cells(group: list[Summary]) -> list[list[str]]:
+    """Returns the header and a row for each summary."""
+    unit, name = _flop_unit(group)
+    header = ["method", "accuracy", "forgetting", "seeds", "MB", name, "seconds"]
+    return [header] + [
+        [
+            summary.label,
+            _per_cent(summary.metrics.get("accuracy", UNKNOWN)),
+            _per_cent(summary.metrics.get("forgetting", UNKNOWN)),
+            _seeds(summary),
+            _quantity(summary.bytes / 1e6),
+            _quantity(summary.flops / unit),
+            _quantity(summary.seconds),
+        ]
+        for summary in group
+    ]
+
+
+def _caption(group: list[Summary]) -> str:
+    """Returns what the numbers of a table are."""
+    first = group[0]
+    fewest, most = (extreme(len(summary.seeds) for summary in group) for extreme in (min, max))
+    seeds = "1 seed" if most == 1 else f"{most} seeds" if fewest == most else f"{fewest}-{most} seeds"
+    incremental = first.scenario in ("task", "domain", "class")
+    scenario = f"{first.scenario}-incremental" if incremental else first.scenario
+    about = dict.fromkeys(part for part in (first.suite, first.data, scenario, seeds) if part)
+    return (
+        f"{', '.join(about)}. Accuracy and forgetting in %: mean ± half the 95 % Student-t interval.\n"
+        f"MB, {_flop_unit(group)[1]} and seconds of one seed."
+    )
+
+
+def _flop_unit(group: list[Summary]) -> tuple[float, str]:
+    """Returns one unit for a whole column, so that methods compare at a glance."""
+    return (1e12, "TFLOP") if any(summary.flops >= 1e12 for summary in group) else (1e9, "GFLOP")
+
+
+def _seeds(summary: Summary) -> str:
+    """Returns how many seeds ran and, if any, how many of them diverged."""
+    count, diverged = len(summary.seeds), len(summary.diverged)
+    return f"{count} (diverged {diverged}/{count})" if diverged else str(count)
+
+
+def _per_cent(interval: Interval) -> str:
+    """Returns `mean ± half-width` in per cent, without the second where one seed gives no interval."""
+    if math.isnan(interval.mean):
+        return UNDEFINED
+    mean = f"{100 * interval.mean:.1f}"
+    mean = "0.0" if mean == "-0.0" else mean
+    return mean if math.isnan(interval.low) else f"{mean} ± {100 * interval.half_width:.1f}"
+
+
+def _quantity(number: float) -> str:
+    """Returns three significant digits without an exponent."""
+    return UNDEFINED if math.isnan(number) else f"{Decimal(f'{number:#.3g}'):f}"
+
+
+def _between(text: str, name: str, readme: Path | str) -> tuple[int, int]:
+    """Returns where the text between the markers of a table begins and ends."""
+    begin, end = f"<!-- results:{name} -->", f"<!-- /results:{name} -->"
+    found = re.search(f"{re.escape(begin)}(.*?){re.escape(end)}", text, re.DOTALL)
+    if not found:
+        raise UsageError(f"{readme} has no place for table {name!r}: add the lines {begin} and {end}.")
+    return found.span(1)
+
+
+def _read(readme: Path | str) -> str:
+    """Returns the text of a Markdown file."""
+    try:
+        return Path(readme).read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"cannot read {readme} ({error.strerror}).") from error

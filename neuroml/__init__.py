@@ -1,0 +1,108 @@
+"""neuroml: continual learning for JAX.
+
+A *rule* is an Optax transformation whose state knows how to consolidate:
+
+    tx = optax.chain(neuroml.ewc(strength=100.0), optax.adam(1e-3))
+    ...
+    opt_state = neuroml.consolidate(opt_state, params, importance=...)
+
+Names are loaded when first used: importing the package imports neither JAX nor Flax.
+"""
+
+import importlib
+import importlib.metadata
+import warnings
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from neuroml import activity, learner, losses, memory, methods, metrics, modules, streams, wiring
+    from neuroml.core import consolidate, describe, penalty, rule
+    from neuroml.experiment import Experiment
+    from neuroml.importance import fisher, sensitivity
+    from neuroml.modules.network import Network, from_linen, from_nnx
+    from neuroml.modules.reference import cnn, mlp
+    from neuroml.rules.er import er
+    from neuroml.rules.ewc import ewc
+    from neuroml.rules.mas import mas
+    from neuroml.rules.si import si
+    from neuroml.running import run
+    from neuroml.schedule import every, on_surprise, surprise
+
+__version__ = "0.1.0"
+
+# Where each public name lives; a name that maps to itself is a module.
+_MODULES = ("activity", "learner", "losses", "memory", "methods", "metrics", "modules", "streams", "wiring")
+_HOMES = {
+    **{name: name for name in _MODULES},
+    **dict.fromkeys(("consolidate", "describe", "penalty", "rule"), "core"),
+    "Experiment": "experiment",
+    **dict.fromkeys(("fisher", "sensitivity"), "importance"),
+    **dict.fromkeys(("Network", "from_linen", "from_nnx"), "modules.network"),
+    **dict.fromkeys(("cnn", "mlp"), "modules.reference"),
+    **{name: f"rules.{name}" for name in ("er", "ewc", "mas", "si")},
+    "run": "running",
+    **dict.fromkeys(("every", "on_surprise", "surprise"), "schedule"),
+}
+
+__all__ = [
+    "Experiment",
+    "Network",
+    "activity",
+    "cnn",
+    "consolidate",
+    "describe",
+    "er",
+    "every",
+    "ewc",
+    "fisher",
+    "from_linen",
+    "from_nnx",
+    "learner",
+    "losses",
+    "mas",
+    "memory",
+    "methods",
+    "metrics",
+    "mlp",
+    "modules",
+    "on_surprise",
+    "penalty",
+    "rule",
+    "run",
+    "sensitivity",
+    "si",
+    "streams",
+    "surprise",
+    "wiring",
+]
+
+_NAMESAKE = (
+    "libNeuroML is installed in this environment, and its import package is called `neuroml` too. This is neuroml-jax, "
+    "the continual-learning library; `neuroml.NeuroMLDocument` and its kin are out of reach. Keep the two in separate "
+    "environments: `pip uninstall libNeuroML`, or make a new one with `python -m venv`."
+)
+
+
+def _warn_of_namesake() -> None:
+    try:
+        importlib.metadata.distribution("libNeuroML")
+    except importlib.metadata.PackageNotFoundError:
+        return
+    warnings.warn(_NAMESAKE, RuntimeWarning, stacklevel=3)
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'neuroml' has no attribute {name!r}")
+    module = importlib.import_module(f"neuroml.{home}")
+    value = module if home == name else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+_warn_of_namesake()

@@ -1,0 +1,113 @@
+"""A learner: one pure step of training, and what happens when something is worth keeping.
+
+The same `step` runs inside a compiled experiment (`neuroml.run`) and in a plain Python loop over a host iterator.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import optax
+from jaxtyping import Array, Float
+
+from neuroml import core, losses
+from neuroml.errors import UsageError
+from neuroml.modules.network import Network
+from neuroml.streams.stream import Batch
+
+
+class LearnerState(NamedTuple):
+    """All that a learner carries from step to step."""
+
+    params: Any
+    opt_state: Any
+
+
+class StepInfo(NamedTuple):
+    """What a step reports: both numbers are from before the weights moved (test, then train)."""
+
+    loss: Float[Array, ""]
+    accuracy: Float[Array, ""]
+
+
+class Task(NamedTuple):
+    """How a network is asked and judged; compares by value, so that rules built on it alike are alike."""
+
+    network: Network
+    scale: float
+
+    def predict(self, params: Any, batch: Batch) -> Float[Array, "batch outputs"]:
+        """Returns the outputs, with those switched off that do not count for an example."""
+        outputs, _ = self.network.apply(params, {}, batch.x / self.scale)
+        return losses.mask_outputs(outputs, batch.active)
+
+    def loss(self, params: Any, batch: Batch) -> Float[Array, ""]:
+        """Returns the mean cross-entropy over the batch."""
+        return losses.cross_entropy(self.predict(params, batch), batch.y)
+
+
+class Learner(NamedTuple):
+    """Three pure functions over a `LearnerState`."""
+
+    init: Callable[[Any], LearnerState]  # (key) -> state
+    step: Callable[..., tuple[LearnerState, StepInfo]]  # (state, batch, key) -> (state, info)
+    consolidate: Callable[..., LearnerState]  # (state, examples, key) -> state
+
+
+def make_learner(
+    task: Task, transform: optax.GradientTransformation, importance: Callable[..., Any] | None = None
+) -> Learner:
+    """Makes a learner of a network and an Optax transformation with or without rules in it.
+
+    Args:
+      task: the network and the scale of its inputs.
+      transform: the optimizer; its rules get the words `batch`, `outputs`, `key`, `task` and `value`.
+      importance: `(predict, params, examples, key) -> tree`, for rules whose `consolidate` needs it.
+
+    Returns:
+      A `Learner`.
+
+    Raises:
+      UsageError: at `init`, when the network keeps running statistics (BatchNorm): they mix the tasks, and at test
+        time they leak which task it is. Use LayerNorm or GroupNorm.
+
+    >>> import jax.numpy as jnp, neuroml
+    >>> net = neuroml.mlp((8, 8, 1), [16], 10)
+    >>> agent = make_learner(Task(net, 16.0), optax.sgd(0.1))
+    >>> state = agent.init(jax.random.key(0))
+    >>> batch = Batch(jnp.ones((4, 8, 8, 1)), jnp.zeros(4, int), jnp.zeros(4, int), jnp.ones((4, 10), bool))
+    >>> for step in range(3):  # any host iterator will do
+    ...     state, info = jax.jit(agent.step)(state, batch, jax.random.key(step))
+    >>> bool(info.loss < 2)
+    True
+    """
+    tx = optax.with_extra_args_support(transform)
+
+    def init(key):
+        params, model_state = task.network.init(key)
+        if jax.tree.leaves(model_state):
+            raise UsageError(
+                "the network keeps a state beside its weights (BatchNorm statistics or Dropout keys), which the "
+                "benchmarks do not carry from task to task: use LayerNorm or GroupNorm. In a loop of your own, rules "
+                "work with any network."
+            )
+        return LearnerState(params, tx.init(params))
+
+    def step(state, batch, key):
+        def objective(params):
+            outputs = task.predict(params, batch)
+            return losses.cross_entropy(outputs, batch.y), outputs
+
+        (loss, outputs), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
+        words = {"batch": batch, "outputs": outputs, "key": key, "task": batch.task, "value": loss}
+        updates, opt_state = tx.update(grads, state.opt_state, state.params, **words)
+        accuracy = losses.correct(outputs, batch.y).mean()
+        return LearnerState(optax.apply_updates(state.params, updates), opt_state), StepInfo(loss, accuracy)
+
+    def consolidate(state, examples, key):
+        words: dict[str, Any] = {"data": examples, "key": key}
+        if importance is not None:
+            words["importance"] = importance(task.predict, state.params, examples, key)
+        return state._replace(opt_state=core.consolidate(state.opt_state, state.params, **words))
+
+    return Learner(init, step, consolidate)

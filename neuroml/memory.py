@@ -1,0 +1,146 @@
+"""Episodic memories of fixed size: which examples of a stream to keep, and which to replay.
+
+A `Memory` is a policy of what to keep, two pure functions over a `MemoryState`, so that a rule can hold the state and
+jit, vmap and scan apply. `sample` reads any of them.
+
+    init(example) -> state            an empty memory for examples like this one (any pytree, no batch axis)
+    add(state, batch, key) -> state   offers a batch (leading axis n)
+    sample(state, n, key) -> batch    n examples, uniform over what is stored, with replacement
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, PRNGKeyArray
+
+from neuroml.errors import UsageError
+
+EMPTY = -1
+
+
+class MemoryState(NamedTuple):
+    """What a memory holds."""
+
+    items: Any  # each leaf [capacity, ...]
+    stamp: jax.Array  # [capacity] int32: `clock` when the slot was written, -1 while it is empty
+    clock: jax.Array  # () int32: moved on by `tick`, so that what is older can be told apart
+    seen: jax.Array  # [groups] int32: how many examples of each group were offered
+
+
+class Memory(NamedTuple):
+    """A policy of what to keep: see the module's first lines."""
+
+    init: Callable[[Any], MemoryState]
+    add: Callable[[MemoryState, Any, Any], MemoryState]
+
+
+def reservoir(capacity: int) -> Memory:
+    """Keeps a uniform sample of everything offered: each example stays with probability capacity / seen.
+
+    Reference: Vitter 1985, algorithm R. How ours differs: a batch is offered at once; of two examples that fall on the
+    same slot the later one stays, as if they had come one by one.
+
+    >>> memory = reservoir(4)
+    >>> state = memory.init(jnp.int32(0))
+    >>> state = memory.add(state, jnp.arange(100), jax.random.key(0))
+    >>> state.seen.tolist(), state.items.shape
+    ([100], (4,))
+    """
+    return class_balanced(capacity, classes=1, label=lambda batch: jnp.zeros(_length(batch), jnp.int32))
+
+
+def class_balanced(capacity: int, classes: int, label: Callable[[Any], Int[Array, " n"]]) -> Memory:
+    """Keeps a uniform sample of every class, `capacity // classes` examples each, in slots of its own.
+
+    Args:
+      capacity: examples in all; a multiple of `classes`.
+      classes: how many classes there will be.
+      label: gives the class of each example of a batch, in 0..classes-1.
+    """
+    if capacity < 1 or classes < 1 or capacity % classes:
+        raise UsageError(f"capacity={capacity} must be a positive multiple of classes={classes}.")
+    quota = capacity // classes
+
+    def slots(seen, batch, key):
+        group = label(batch)
+        rank, seen = _ranks(seen, group)
+        drawn = jnp.where(rank < quota, rank, jax.random.randint(key, rank.shape, 0, rank + 1))
+        return jnp.where(drawn < quota, group * quota + drawn, capacity), seen
+
+    return _memory(capacity, classes, slots)
+
+
+def ring(capacity: int) -> Memory:
+    """Keeps the newest `capacity` examples; the key given to `add` is not used.
+
+    >>> memory = ring(3)
+    >>> memory.add(memory.init(jnp.int32(0)), jnp.arange(5), jax.random.key(0)).items.tolist()
+    [3, 4, 2]
+    """
+    if capacity < 1:
+        raise UsageError(f"capacity={capacity} must be at least 1.")
+
+    def slots(seen, batch, key):
+        del key
+        rank, seen = _ranks(seen, jnp.zeros(_length(batch), jnp.int32))
+        return rank % capacity, seen
+
+    return _memory(capacity, 1, slots)
+
+
+def sample(state: MemoryState, n: int, key: PRNGKeyArray, among: Array | None = None) -> Any:
+    """Draws n examples, uniform over the slots `among` (bool [capacity]; default: all that are stored)."""
+    count = jnp.cumsum(stored(state) if among is None else among)
+    ticket = jax.random.randint(key, (n,), 0, jnp.maximum(count[-1], 1))
+    slot = jnp.minimum(jnp.searchsorted(count, ticket + 1), count.size - 1)
+    return jax.tree.map(lambda kept: kept[slot], state.items)
+
+
+def tick(state: MemoryState) -> MemoryState:
+    """Moves the clock on: everything stored so far counts as older than what comes."""
+    return state._replace(clock=state.clock + 1)
+
+
+def older(state: MemoryState) -> Array:
+    """Says of each slot whether it was written before the last `tick`; shape [capacity]."""
+    return (state.stamp != EMPTY) & (state.stamp < state.clock)
+
+
+def stored(state: MemoryState) -> Array:
+    """Says of each slot whether it holds an example; shape [capacity]."""
+    return state.stamp != EMPTY
+
+
+def _memory(capacity: int, groups: int, slots: Callable) -> Memory:
+    def init(example):
+        blank = lambda leaf: jnp.zeros((capacity, *jnp.shape(leaf)), jnp.result_type(leaf))
+        stamp, clock, seen = jnp.full(capacity, EMPTY, jnp.int32), jnp.int32(0), jnp.zeros(groups, jnp.int32)
+        return MemoryState(jax.tree.map(blank, example), stamp, clock, seen)
+
+    def add(state, batch, key):
+        slot, seen = slots(state.seen, batch, key)
+        slot = _last_of_each(slot, capacity)
+        put = lambda kept, new: kept.at[slot].set(new.astype(kept.dtype), mode="drop")
+        stamp = state.stamp.at[slot].set(state.clock, mode="drop")
+        return state._replace(items=jax.tree.map(put, state.items, batch), stamp=stamp, seen=seen)
+
+    return Memory(init, add)
+
+
+def _ranks(seen: Array, group: Array) -> tuple[Array, Array]:
+    """Returns how many of its group came before each example, and the new totals."""
+    member = jax.nn.one_hot(group, seen.size, dtype=jnp.int32)  # [n, groups]
+    before = seen + jnp.cumsum(member, axis=0) - member
+    return jnp.take_along_axis(before, group[:, None], axis=1)[:, 0], seen + member.sum(0)
+
+
+def _last_of_each(slot: Array, nowhere: int) -> Array:
+    """Sends all but the last example of each slot nowhere: a scatter with repeated indices has no defined order."""
+    again = jnp.triu(slot[:, None] == slot[None, :], k=1).any(axis=1)
+    return jnp.where(again, nowhere, slot)
+
+
+def _length(batch: Any) -> int:
+    return jax.tree.leaves(batch)[0].shape[0]

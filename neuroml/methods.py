@@ -1,0 +1,184 @@
+"""Methods: recipes of rules, by name. A plain dict; add a row, and the benchmarks have a new method.
+
+A recipe says how to build its Optax transformation from numeric hyperparameters (leaves: they may be tracers, so that
+a sweep is a vmap) and static options, and what it needs from the stream.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import optax
+
+from neuroml import memory
+from neuroml.errors import unknown
+from neuroml.importance import fisher, sensitivity
+from neuroml.learner import Task
+from neuroml.rules.er import er
+from neuroml.rules.ewc import ewc
+from neuroml.rules.mas import mas
+from neuroml.rules.si import si
+from neuroml.schedule import every, on_surprise, surprise
+from neuroml.streams.stream import Batch
+
+Settings = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Situation:
+    """What a recipe may build on."""
+
+    task: Task
+    optimizer: optax.GradientTransformation  # the base optimizer, its learning rate set
+    learning_rate: Any  # for implicit pulls
+    example: Batch  # one example, for shapes
+    batch_size: int
+    outputs: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A recipe; `hyperparameters` may be swept in one compilation, `options` are static."""
+
+    summary: str
+    transform: Callable[[Situation, Settings], optax.GradientTransformation]
+    hyperparameters: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    options: Mapping[str, int | str | bool] = dataclasses.field(default_factory=dict)
+    importance: Callable[..., Any] | None = None  # (predict, params, examples, key) -> tree
+    boundaries: Callable[[Settings], bool] = lambda given: False  # must be told where a task ends
+    joint: bool = False  # trains on all tasks at once
+
+
+def _always(given: Settings) -> bool:
+    del given
+    return True
+
+
+def _replays_the_past(given: Settings) -> bool:
+    return given["replay"] == "past" or given["weighting"] == "tasks"
+
+
+def _naive(at: Situation, _: Settings):
+    return at.optimizer
+
+
+def _ewc(at: Situation, given: Settings):
+    if given["form"] == "proximal":
+        spring = ewc(given["strength"], decay=given["decay"], anchors=given["anchors"], step_size=at.learning_rate)
+        return optax.chain(at.optimizer, spring)
+    if given["form"] == "explicit":
+        return optax.chain(ewc(given["strength"], decay=given["decay"], anchors=given["anchors"]), at.optimizer)
+    raise unknown("form of EWC", given["form"], ("explicit", "proximal"))
+
+
+def _ewc_every(at: Situation, given: Settings):
+    rule = ewc(given["strength"], decay=given["decay"], anchors="latest")
+    estimate = lambda params, *, batch, **_: {"importance": fisher(at.task.predict, params, batch)}
+    return optax.chain(every(rule, given["steps"], context=estimate), at.optimizer)
+
+
+def _si(at: Situation, given: Settings):
+    return optax.chain(_si_rule(given), at.optimizer)
+
+
+def _si_every(at: Situation, given: Settings):
+    return optax.chain(every(_si_rule(given), given["steps"]), at.optimizer)
+
+
+def _si_on_surprise(at: Situation, given: Settings):
+    detector = surprise(ratio=given["ratio"], margin=given["margin"])
+    return optax.chain(on_surprise(_si_rule(given), detector), at.optimizer)
+
+
+def _si_rule(given: Settings):
+    return si(given["strength"], damping=given["damping"], clip_negative=bool(given["clip_negative"]))
+
+
+def _mas(at: Situation, given: Settings):
+    return optax.chain(mas(given["strength"], decay=given["decay"]), at.optimizer)
+
+
+def _er(at: Situation, given: Settings):
+    rule = er(
+        at.task.loss,
+        at.example,
+        _store(at, given),
+        batch_size=given["replay_batch"] or at.batch_size,
+        strength=given["strength"],
+        replay=given["replay"],
+        weighting=given["weighting"],
+    )
+    return optax.chain(rule, at.optimizer)
+
+
+def _store(at: Situation, given: Settings) -> memory.Memory:
+    capacity, keep = int(given["capacity"]), given["keep"]
+    if keep == "class_balanced":
+        return memory.class_balanced(capacity, at.outputs, lambda batch: batch.y)
+    if keep == "reservoir":
+        return memory.reservoir(capacity)
+    if keep == "ring":
+        return memory.ring(capacity)
+    raise unknown("policy of what to keep", keep, ("class_balanced", "reservoir", "ring"))
+
+
+def _all_labels(predict, params, examples, key):
+    del key
+    return fisher(predict, params, examples, labels="all")
+
+
+def _output_sensitivity(predict, params, examples, key):
+    del key
+    return sensitivity(predict, params, examples)
+
+
+_SI = {"strength": 1.0, "damping": 0.1}
+_SI_OPTIONS = {"clip_negative": True}
+
+methods: dict[str, Method] = {
+    "naive": Method("the optimizer alone", _naive),
+    "joint": Method("the optimizer alone, on all tasks at once: the upper reference", _naive, joint=True),
+    "ewc": Method(
+        "elastic weight consolidation, exact Fisher",
+        _ewc,
+        hyperparameters={"strength": 100.0, "decay": 1.0},
+        options={"anchors": "separate", "form": "explicit"},
+        importance=_all_labels,
+        boundaries=_always,
+    ),
+    "ewc_every": Method(
+        "EWC that consolidates every so many steps, Fisher from the batch at hand",
+        _ewc_every,
+        hyperparameters={"strength": 100.0, "decay": 1.0},
+        options={"steps": 100},
+    ),
+    "si": Method(
+        "synaptic intelligence", _si, hyperparameters=_SI, options=_SI_OPTIONS, boundaries=_always
+    ),
+    "si_every": Method(
+        "SI that consolidates every so many steps",
+        _si_every,
+        hyperparameters=_SI,
+        options={**_SI_OPTIONS, "steps": 100},
+    ),
+    "si_on_surprise": Method(
+        "SI that consolidates when the loss jumps",
+        _si_on_surprise,
+        hyperparameters={**_SI, "ratio": 2.0, "margin": 0.5},
+        options=_SI_OPTIONS,
+    ),
+    "mas": Method(
+        "memory aware synapses",
+        _mas,
+        hyperparameters={"strength": 1.0, "decay": 1.0},
+        importance=_output_sensitivity,
+        boundaries=_always,
+    ),
+    "er": Method(
+        "experience replay",
+        _er,
+        hyperparameters={"strength": 1.0},
+        options={"capacity": 200, "keep": "reservoir", "replay_batch": 0, "replay": "stored", "weighting": "constant"},
+        boundaries=_replays_the_past,
+    ),
+}

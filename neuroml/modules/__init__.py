@@ -1,0 +1,1 @@
+"""Flax modules and networks over plain dictionaries."""

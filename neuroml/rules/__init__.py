@@ -1,0 +1,1 @@
+"""The rules: one idea a file. Rules never import each other."""

@@ -1,0 +1,238 @@
+"""Driving an experiment: one compiled program over seeds and hyperparameters, or a loop of compiled steps.
+
+    steps   "scan": the whole run is one program. "loop": a Python loop of compiled, donated steps, for convolutions on
+            CPU, which XLA runs 17 to 40 times slower inside a scan.
+    seeds   "vmap": all runs in one batch. "map": one after the other, each bit-equal to a run of its own; as fast on
+            CPU for wide networks.
+
+Results are equal bit for bit only within one mode, machine and software set; across them they agree to rounding, which
+training amplifies.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+
+from neuroml.cost import uses
+from neuroml.errors import UsageError, unknown
+from neuroml.experiment import Experiment, Row
+from neuroml.streams.dataset import Dataset
+
+STEPS_MODES = ("auto", "scan", "loop")
+SEEDS_MODES = ("auto", "vmap", "map")
+
+# Below this many bytes of state a CPU gains from batching runs; above, their states leave its cache.
+_SMALL = 1 << 20
+
+
+class Result(NamedTuple):
+    """What `run` returns. Leading axes `...` are [seeds], or [settings, seeds] where hyperparameters were swept."""
+
+    accuracy: np.ndarray  # [..., phases, tasks]
+    loss: np.ndarray  # [..., phases, steps], NaN beyond the end of a short phase
+    online_accuracy: np.ndarray  # [..., phases, steps]: on each batch before it was learnt
+    diverged: np.ndarray  # [..., 2] int: phase and step of the first non-finite loss, -1 where there was none
+    bytes: int  # weights, optimizer and rule state, memories of one run
+    flops: float  # of the training of one run
+    seconds: float  # wall time of one run: all runs together, divided by their number, compilation left out
+    compile_seconds: float
+    modes: dict[str, str]
+
+
+def run(
+    experiment: Experiment,
+    data: Dataset,
+    *,
+    seeds: Sequence[int],
+    hyperparameters: Mapping[str, Any],
+    steps_mode: str = "auto",
+    seeds_mode: str = "auto",
+    report: Callable[[], None] | None = None,
+) -> Result:
+    """Runs an experiment for every seed and every setting of the hyperparameters, compiled once.
+
+    Args:
+      experiment: a `neuroml.Experiment`.
+      data: the data set.
+      seeds: one run each; a seed fixes class order, initial weights, batches and all the rest.
+      hyperparameters: `learning_rate` and those of the method that differ from its own: numbers, or sequences of one
+        length that are swept together.
+      steps_mode: "scan", "loop" or "auto".
+      seeds_mode: "vmap", "map" or "auto".
+      report: called at the end of each phase (of each run, or of all where they are vmapped).
+
+    Returns:
+      A `Result`. A run whose loss is not finite goes on, and is marked in `diverged`; other runs are not touched.
+
+    Raises:
+      UsageError: no seeds, or a name or mode that does not exist.
+    """
+    keys, settings, shape = _runs(experiment, seeds, hyperparameters)
+    data = jax.device_put(data)
+    steps_mode, seeds_mode = _modes(experiment, keys, settings, data, steps_mode, seeds_mode)
+    size, work = experiment.cost(keys[0], jax.tree.map(lambda v: v[0], settings), data)
+    drive = _scan if steps_mode == "scan" else _loop
+    rows, seconds, compile_seconds = drive(experiment, keys, settings, data, seeds_mode, report or (lambda: None))
+    rows = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(*shape, *leaf.shape[1:]), rows)
+    return Result(
+        accuracy=rows.accuracy,
+        loss=rows.loss,
+        online_accuracy=rows.online,
+        diverged=_first_divergence(rows),
+        bytes=size,
+        flops=work,
+        seconds=seconds / keys.size,
+        compile_seconds=compile_seconds,
+        modes={"steps": steps_mode, "seeds": seeds_mode},
+    )
+
+
+def _runs(experiment: Experiment, seeds: Sequence[int], given: Mapping[str, Any]) -> tuple[Any, dict[str, Any], tuple]:
+    """Returns keys [runs], hyperparameters {name: [runs]} and the leading shape of the results."""
+    if len(seeds) == 0:
+        raise UsageError("no seeds: give at least one.")
+    known = {**experiment.method.hyperparameters, "learning_rate": None}
+    for name in given:
+        if name not in known:
+            raise unknown("hyperparameter", name, known)
+    if "learning_rate" not in given:
+        raise UsageError("hyperparameters must say the learning_rate.")
+    full = {**experiment.method.hyperparameters, **given}
+    lengths = {len(value) for value in full.values() if np.ndim(value)}
+    if len(lengths) > 1:
+        raise UsageError(f"hyperparameters that are swept together must have one length, not {sorted(lengths)}.")
+    settings = lengths.pop() if lengths else 1
+    spread = lambda v: jnp.repeat(jnp.broadcast_to(jnp.asarray(v, jnp.float32), (settings,)), len(seeds))
+    keys = jax.vmap(jax.random.key)(jnp.tile(jnp.asarray(seeds, jnp.uint32), settings))
+    swept = any(np.ndim(value) for value in full.values())
+    return keys, {n: spread(v) for n, v in full.items()}, (settings, len(seeds)) if swept else (len(seeds),)
+
+
+def _modes(experiment, keys, settings, data, steps_mode: str, seeds_mode: str) -> tuple[str, str]:
+    """Chooses what is left open, by device and model, from measurements."""
+    for mode, known in ((steps_mode, STEPS_MODES), (seeds_mode, SEEDS_MODES)):
+        if mode not in known:
+            raise unknown("mode", mode, known)
+    on_cpu = jax.default_backend() == "cpu"
+    one = jax.tree.map(lambda value: value[0], settings)
+    if steps_mode == "auto":
+        steps_mode = "loop" if on_cpu and _convolves(experiment, keys[0], one, data) else "scan"
+    if seeds_mode == "auto":
+        size, _ = experiment.cost(keys[0], one, data)
+        seeds_mode = "map" if on_cpu and size > _SMALL else "vmap"
+    return steps_mode, seeds_mode
+
+
+def _convolves(experiment, key, hyperparameters, data) -> bool:
+    def answer(key, hyperparameters, data):
+        stream, state = experiment.begin(key, hyperparameters, data)
+        return experiment.task(stream).predict(state.params, stream.test_batch(jnp.int32(0))[0])
+
+    return uses("conv_general_dilated", answer, key, hyperparameters, data)
+
+
+def _scan(experiment, keys, settings, data, seeds_mode, report):
+    """The whole experiment as one program."""
+
+    def whole(key, hyper, data):
+        stream, state = experiment.begin(key, hyper, data)
+
+        def phase(state, number):
+            take = lambda s, now: experiment.step(hyper, stream, number, s, now)
+            state, info = jax.lax.scan(take, state, experiment.order(key, stream, number))
+            state, accuracy, finite = experiment.finish(key, hyper, stream, number, state)
+            jax.debug.callback(lambda _: report(), number)
+            return state, Row(accuracy, info.loss, info.accuracy, experiment.length(stream, number), finite)
+
+        return jax.lax.scan(phase, state, jnp.arange(stream.phases))[1]
+
+    def every_run(keys, settings, data):
+        if seeds_mode == "vmap":
+            return jax.vmap(whole, in_axes=(0, 0, None))(keys, settings, data)
+        return jax.lax.map(lambda run: whole(*run, data), (keys, settings))
+
+    program, runs = _over_devices(every_run, keys.size)
+    pad = lambda leaf: jnp.concatenate([leaf, jnp.repeat(leaf[-1:], runs - keys.size, axis=0)])
+    start = time.perf_counter()
+    program = jax.jit(program).lower(pad(keys), jax.tree.map(pad, settings), data).compile()
+    compiled = time.perf_counter()
+    rows = jax.block_until_ready(program(pad(keys), jax.tree.map(pad, settings), data))
+    jax.effects_barrier()
+    rows = jax.tree.map(lambda leaf: leaf[: keys.size], rows)
+    return rows, time.perf_counter() - compiled, compiled - start
+
+
+def _over_devices(function: Callable, runs: int) -> tuple[Callable, int]:
+    """Shards the runs over the local devices; returns the function and the number of runs it wants."""
+    devices = jax.local_devices()[: max(runs, 1)]
+    if len(devices) == 1:
+        return function, runs
+    mesh = Mesh(np.array(devices), ("runs",))
+    split, everywhere = PartitionSpec("runs"), PartitionSpec()
+    sharded = jax.shard_map(
+        function, mesh=mesh, in_specs=(split, split, everywhere), out_specs=split, check_vma=False
+    )
+    return sharded, -(-runs // len(devices)) * len(devices)
+
+
+def _loop(experiment, keys, settings, data, seeds_mode, report):
+    """A Python loop of compiled steps, seeds one after the other or in one batch."""
+    groups = [slice(None)] if seeds_mode == "vmap" else [slice(i, i + 1) for i in range(keys.size)]
+    programs = _Programs(experiment, keys[groups[0]], settings, data)
+    start = time.perf_counter()
+    parts = []
+    for group in groups:
+        key, hyper = keys[group], jax.tree.map(lambda leaf, g=group: leaf[g], settings)
+        stream, state = programs.begin(key, hyper, data)
+        rows = []
+        for number in range(stream.index.shape[1]):
+            state, row = programs.phase(key, hyper, stream, jnp.int32(number), state)
+            rows.append(row)
+            report()
+        parts.append(jax.tree.map(lambda *leaves: jnp.stack(leaves, axis=1), *rows))
+    rows = jax.block_until_ready(jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts))
+    # The first call of each piece compiles; the loop is too long for that to show, and it is not told apart.
+    return rows, time.perf_counter() - start, 0.0
+
+
+class _Programs:
+    """The pieces of an experiment, each compiled for a batch of runs; the data set is never copied for a run."""
+
+    def __init__(self, experiment, keys, settings, data):
+        one = jax.tree.map(lambda leaf: leaf[0], settings)
+        stream, _ = jax.eval_shape(experiment.begin, keys[0], one, data)
+        axes = dataclasses.replace(jax.tree.map(lambda _: 0, stream), data=None)
+        compiled = lambda f, i, o, **more: jax.jit(jax.vmap(f, in_axes=i, out_axes=o), **more)
+        self.begin = compiled(experiment.begin, (0, 0, None), (axes, 0))
+        self.order = compiled(experiment.order, (0, axes, None), (None, 0, 0))
+        self.step = compiled(experiment.step, (0, axes, None, 0, (None, 0, 0)), 0, donate_argnums=3)
+        self.finish = compiled(experiment.finish, (0, 0, axes, None, 0), 0)
+        self.length = compiled(experiment.length, (axes, None), 0)
+
+    def phase(self, key, hyper, stream, number, state):
+        """Trains one phase; returns the state and what the phase leaves behind, each [runs, ...]."""
+        steps, step_keys, positions = self.order(key, stream, number)
+        infos = []
+        for i in range(steps.size):
+            state, info = self.step(hyper, stream, number, state, (steps[i], step_keys[:, i], positions[:, i]))
+            infos.append(info)
+        info = jax.tree.map(lambda *leaves: jnp.stack(leaves, axis=1), *infos)
+        state, accuracy, finite = self.finish(key, hyper, stream, number, state)
+        return state, Row(accuracy, info.loss, info.accuracy, self.length(stream, number), finite)
+
+
+def _first_divergence(rows: Row) -> np.ndarray:
+    """Returns [..., 2]: phase and step of the first loss that is not finite, or of a phase that ended so; else -1."""
+    *lead, phases, steps = rows.loss.shape
+    taken = np.arange(steps) < rows.steps[..., None]
+    bad = ~np.isfinite(rows.loss) & taken
+    bad |= ~rows.finite[..., None] & (np.arange(steps) == rows.steps[..., None] - 1)
+    flat = bad.reshape(*lead, phases * steps)
+    first = np.where(flat.any(-1), flat.argmax(-1), -1)
+    return np.where(first[..., None] < 0, -1, np.stack(np.divmod(first, steps), axis=-1))

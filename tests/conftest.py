@@ -1,0 +1,34 @@
+"""What all tests share: a compilation cache, the real data where it is, fixed keys."""
+
+import os
+import pathlib
+
+import jax
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+# Tests are bound by compilation: keep compiled programs between runs.
+jax.config.update("jax_compilation_cache_dir", str(ROOT / ".pytest_cache" / "jax"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+_PREPARED = ROOT.parent / "shared" / "tfds"
+if _PREPARED.is_dir():
+    os.environ.setdefault("TFDS_DATA_DIR", str(_PREPARED))
+
+
+@pytest.fixture
+def key():
+    """A fixed random key."""
+    return jax.random.key(0)
+
+
+@pytest.fixture(scope="session")
+def mnist():
+    """Real MNIST, where a prepared copy is at hand."""
+    from neuroml.streams.sources import load
+
+    if "TFDS_DATA_DIR" not in os.environ:
+        pytest.skip("no prepared data sets: TFDS_DATA_DIR is not set")
+    return load("mnist")

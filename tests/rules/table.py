@@ -1,0 +1,108 @@
+"""The table of all rules: a new rule adds a row here, and every conformance test runs on it."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+import neuroml
+
+LEARNING_RATE = 0.1
+
+
+def init_params(key=None, dtype=jnp.float32):
+    key = jax.random.key(3) if key is None else key
+    first, second = jax.random.split(key)
+    params = {
+        "hidden": {"kernel": jax.random.normal(first, (4, 5)) / 2, "bias": jnp.zeros(5)},
+        "head": {"kernel": jax.random.normal(second, (5, 3)) / 2, "bias": jnp.zeros(3)},
+    }
+    return jax.tree.map(lambda p: p.astype(dtype), params)
+
+
+def predict(params, batch):
+    x = batch[0].astype(params["head"]["bias"].dtype)
+    hidden = jnp.tanh(x @ params["hidden"]["kernel"] + params["hidden"]["bias"])
+    return hidden @ params["head"]["kernel"] + params["head"]["bias"]
+
+
+def loss(params, batch):
+    logits = predict(params, batch).astype(jnp.float32)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, batch[1]).mean()
+
+
+def batch_of(key, n=6):
+    return jax.random.normal(key, (n, 4)), jax.random.randint(jax.random.fold_in(key, 1), (n,), 0, 3)
+
+
+EXAMPLE = (jnp.zeros(4), jnp.int32(0))
+
+
+def words_of(key, params):
+    """Every context word that a training step may give."""
+    batch = batch_of(key)
+    return {
+        "batch": batch,
+        "outputs": predict(params, batch),
+        "key": jax.random.fold_in(key, 2),
+        "task": jnp.int32(0),
+        "value": loss(params, batch),
+        "all_params": params,
+        "a_word_that_no_rule_knows": 1,
+    }
+
+
+def lasting(params):
+    """Every word that a consolidation may need."""
+    ones = jax.tree.map(lambda p: jnp.full(p.shape, 0.5, jnp.float32), params)
+    return {"importance": ones, "data": batch_of(jax.random.key(9)), "another_unknown_word": 2}
+
+
+class Row(NamedTuple):
+    name: str
+    factory: Callable[..., Any]  # (strength) -> rule; `functools.partial` of a public factory
+    words: tuple[str, ...] = ()  # needed by update
+    lasting: tuple[str, ...] = ()  # needed by consolidate
+    last: bool = False  # stands after the optimizer (implicit pulls)
+    waits: bool = True  # changes nothing before the first consolidation
+    static: tuple[str, ...] = ()  # arguments that inject_hyperparams must leave alone
+    strength: float = 0.3
+
+
+def _every(strength):
+    ones = lambda params, **_: {"importance": lasting(params)["importance"]}
+    return neuroml.every(neuroml.ewc(strength), 2, context=ones)
+
+
+def _on_surprise(strength):
+    return neuroml.on_surprise(neuroml.si(strength))
+
+
+_er = functools.partial(neuroml.er, loss, EXAMPLE, batch_size=4)
+_er_static = ("loss", "example", "store", "batch_size")
+
+ROWS = [
+    Row("ewc", neuroml.ewc, lasting=("importance",)),
+    Row("ewc_latest", functools.partial(neuroml.ewc, anchors="latest", decay=0.5), lasting=("importance",)),
+    Row("ewc_proximal", functools.partial(neuroml.ewc, step_size=LEARNING_RATE), lasting=("importance",), last=True),
+    Row("si", neuroml.si),
+    Row("si_signed", functools.partial(neuroml.si, damping=1.0, clip_negative=False)),
+    Row("mas", neuroml.mas, lasting=("importance",)),
+    Row("mas_proximal", functools.partial(neuroml.mas, step_size=LEARNING_RATE), lasting=("importance",), last=True),
+    Row(
+        "er",
+        lambda strength: _er(neuroml.memory.reservoir(8), strength=strength),
+        words=("batch", "key"),
+        waits=False,
+    ),
+    Row(
+        "er_past",
+        lambda strength: _er(neuroml.memory.ring(8), strength=strength, replay="past", weighting="tasks"),
+        words=("batch", "key"),
+    ),
+    Row("every", _every, waits=False),
+    Row("on_surprise", _on_surprise, words=("value",)),
+]

@@ -1,0 +1,324 @@
+"""What every rule must hold, whatever it does: one table of rules, one test a promise."""
+
+import os
+import subprocess
+import sys
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from table import LEARNING_RATE, ROWS, init_params, lasting, loss, words_of
+
+import neuroml
+from neuroml.errors import MissingWordError
+
+rows = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+
+
+def in_chain(row, rule, base=None):
+    base = optax.sgd(LEARNING_RATE) if base is None else base
+    return optax.chain(base, rule) if row.last else optax.chain(rule, base)
+
+
+def take_steps(tx, params, state, steps, key, *, consolidate_after=None):
+    """Returns weights and state after some steps on random batches."""
+    for i in range(steps):
+        words = words_of(jax.random.fold_in(key, i), params)
+        grads = jax.grad(loss)(params, words["batch"])
+        updates, state = tx.update(grads, state, params, **words)
+        params = optax.apply_updates(params, updates)
+        if consolidate_after == i:
+            state = neuroml.consolidate(state, params, **lasting(params))
+    return params, state
+
+
+def trained(row, key, dtype=jnp.float32):
+    """A rule after two steps, a consolidation and one more step, so that it has something to remember."""
+    tx = in_chain(row, row.factory(row.strength))
+    params = init_params(dtype=dtype)
+    return tx, *take_steps(tx, params, tx.init(params), 3, key, consolidate_after=1)
+
+
+def same(left, right, **tolerance):
+    chex.assert_trees_all_close(left, right, **({"rtol": 1e-5, "atol": 1e-6} | tolerance))
+
+
+@rows
+@pytest.mark.parametrize("word", ["params", "batch", "key", "value"])
+def test_a_missing_word_is_named(row, key, word):
+    rule, params = row.factory(row.strength), init_params()
+    words = {name: value for name, value in words_of(key, params).items() if name != word}
+    given = None if word == "params" else params
+    if word == "params" or word in row.words:
+        with pytest.raises(MissingWordError, match=f"`{word}`"):
+            rule.update(params, rule.init(params), given, **words)
+    else:
+        rule.update(params, rule.init(params), given, **words)
+
+
+@rows
+def test_a_missing_word_of_consolidate_is_named(row):
+    rule, params = row.factory(row.strength), init_params()
+    words = lasting(params)
+    for word in row.lasting:
+        rest = {name: value for name, value in words.items() if name != word}
+        with pytest.raises(MissingWordError, match=f"`{word}`"):
+            neuroml.consolidate(rule.init(params), params, **rest)
+
+
+@rows
+def test_compiles_once_and_agrees_with_no_compilation(row, key):
+    tx, params, state = trained(row, key)
+    words = words_of(key, params)
+    words.pop("a_word_that_no_rule_knows")
+    compiled = jax.jit(tx.update)
+    once = compiled(params, state, params, **words)
+    compiled(once[0], once[1], params, **words)
+    assert compiled._cache_size() == 1
+    same(once, tx.update(params, state, params, **words))
+
+
+@rows
+def test_vmap_is_a_loop(row, key):
+    def experiment(key, strength):
+        tx = in_chain(row, row.factory(strength))
+        params = init_params(key)
+        params, state = take_steps(tx, params, tx.init(params), 3, key, consolidate_after=1)
+        return params, neuroml.penalty(state, params, key=key)
+
+    keys, strengths = jax.random.split(key, 3), jnp.array([0.0, 0.1, 1.0])
+    together = jax.vmap(experiment)(keys, strengths)
+    for i in range(3):
+        same(jax.tree.map(lambda leaf, i=i: leaf[i], together), experiment(keys[i], strengths[i]), rtol=1e-4, atol=1e-5)
+
+
+@rows
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_scan_carries_it(row, key, dtype):
+    tx, params, state = trained(row, key, dtype)
+
+    def step(carry, key):
+        params, state = carry
+        words = words_of(key, params)
+        updates, state = tx.update(jax.grad(loss)(params, words["batch"]), state, params, **words)
+        return (optax.apply_updates(params, updates), state), None
+
+    (params, _), _ = jax.lax.scan(step, (params, state), jax.random.split(key, 3))
+    assert all(p.dtype == dtype and jnp.isfinite(p).all() for p in jax.tree.leaves(params))
+
+
+@rows
+def test_consolidate_compiles_and_keeps_shapes(row, key):
+    _, params, state = trained(row, key)
+    words = lasting(params)
+    words.pop("another_unknown_word")
+    after = jax.jit(neuroml.consolidate)(state, params, **words)
+    chex.assert_trees_all_equal_shapes_and_dtypes(state, after)
+    same(after, neuroml.consolidate(state, params, **words))
+
+
+@rows
+def test_state_may_be_donated_beside_the_weights(row, key):
+    tx, params = in_chain(row, row.factory(row.strength)), init_params()
+    words = words_of(key, params) | {"all_params": None}
+    words.pop("a_word_that_no_rule_knows")
+    step = jax.jit(lambda p, s, w: tx.update(p, s, p, **w), donate_argnums=(0, 1))
+    state = neuroml.consolidate(tx.init(params), params, **lasting(params))
+    step(params, state, words)  # fails where the state holds the very buffers of the weights
+
+
+@rows
+def test_strength_zero_is_the_base_optimizer(row, key):
+    params = init_params()
+    base, tx = optax.adam(0.1), in_chain(row, row.factory(0.0), optax.adam(0.1))
+    plain, _ = take_steps(base_with_words(base), params, base.init(params), 4, key)
+    ruled, _ = take_steps(tx, params, tx.init(params), 4, key, consolidate_after=1)
+    chex.assert_trees_all_equal(plain, ruled)
+
+
+@rows
+def test_before_the_first_consolidation_it_is_the_base_optimizer(row, key):
+    if not row.waits:
+        pytest.skip("acts without waiting for a consolidation")
+    params = init_params()
+    base, tx = optax.adam(0.1), in_chain(row, row.factory(row.strength), optax.adam(0.1))
+    plain, _ = take_steps(base_with_words(base), params, base.init(params), 4, key)
+    ruled, _ = take_steps(tx, params, tx.init(params), 4, key)
+    chex.assert_trees_all_equal(plain, ruled)
+
+
+def base_with_words(base):
+    return optax.with_extra_args_support(base)
+
+
+@rows
+def test_update_adds_the_gradient_of_the_penalty(row, key):
+    rule = row.factory(row.strength)
+    tx, params, state = trained(row, key)
+    state = state[1] if row.last else state[0]
+    params = jax.tree.map(lambda p: p + 0.3, params)
+    words = words_of(key, params)
+    incoming = jax.tree.map(lambda p: 0.1 * jnp.ones_like(p), params)
+    out, _ = rule.update(incoming, state, params, **words)
+    added = jax.tree.map(jnp.subtract, out, incoming)
+    slope = lambda at: jax.grad(lambda p: neuroml.penalty(state, p, **words))(at)
+    if row.last:  # implicit: the gradient at the weights that the step leads to, times -learning rate
+        expected = jax.tree.map(lambda g: -LEARNING_RATE * g, slope(optax.apply_updates(params, out)))
+    else:
+        expected = slope(params)
+    same(added, expected, rtol=1e-4, atol=1e-5)
+    if row.name != "on_surprise":
+        assert optax.tree.norm(added) > 1e-3, "nothing was added: the test would pass on a rule that does nothing"
+
+
+def first_rule(state):
+    verbs = lambda node: hasattr(type(node), "penalty")
+    return next(n for n in jax.tree.leaves(state, is_leaf=verbs) if verbs(n))
+
+
+CONTAINERS = {
+    "chain": lambda rule: optax.chain(rule, optax.identity()),
+    "named_chain": lambda rule: optax.named_chain(("rule", rule), ("rest", optax.identity())),
+    "masked": lambda rule: optax.masked(rule, {"hidden": True, "head": False}),
+    "partition": lambda rule: optax.partition(
+        {"ruled": rule, "free": optax.identity()}, {"hidden": "ruled", "head": "free"}
+    ),
+    "multi_steps": lambda rule: optax.MultiSteps(rule, every_k_schedule=1).gradient_transformation(),
+}
+
+
+@rows
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_works_inside(row, key, container):
+    rule, params = row.factory(row.strength), init_params()
+    nested = CONTAINERS[container](rule)
+    bare, inside = rule.init(params), nested.init(params)
+    for i in range(4):
+        words = words_of(jax.random.fold_in(key, i), params)
+        grads = jax.grad(loss)(params, words["batch"])
+        expected, bare = rule.update(grads, bare, params, **words)
+        given, inside = nested.update(grads, inside, params, **words)
+        same(given["hidden"], expected["hidden"])
+        hides = container in ("masked", "partition")
+        same(given["head"], grads["head"] if hides else expected["head"])
+        params = jax.tree.map(lambda p, g: p - 0.1 * g, params, expected)
+        if i == 1:
+            bare = neuroml.consolidate(bare, params, **lasting(params))
+            inside = neuroml.consolidate(inside, params, **lasting(params))
+    assert neuroml.describe(inside) != "no rules: a plain optimizer"
+    if not hides:
+        same(neuroml.penalty(inside, params, key=key), neuroml.penalty(bare, params, key=key))
+
+
+@rows
+def test_a_schedule_injected_by_optax_is_followed(row, key):
+    schedule = lambda count: 0.1 * (count + 1.0)
+
+    def factory(strength):
+        return row.factory(strength)
+
+    injected, params = optax.inject_hyperparams(factory)(strength=schedule), init_params()
+    state = injected.init(params)
+    for i in range(4):
+        words = words_of(jax.random.fold_in(key, i), params)
+        state_before = state
+        out, state = injected.update(params, state, params, **words)
+        if i == 1:
+            state = neuroml.consolidate(state, jax.tree.map(lambda p: p + 0.5, params), **lasting(params))
+    by_hand = row.factory(schedule(3))
+    inner = state_before.inner_state
+    same(out, by_hand.update(params, set_strength(inner, schedule(3)), params, **words)[0])
+
+
+def set_strength(state, strength):
+    verbs = lambda node: hasattr(type(node), "penalty")
+    change = lambda n: n._replace(strength=jnp.float32(strength)) if verbs(n) else n
+    return jax.tree.map(change, state, is_leaf=verbs)
+
+
+@rows
+def test_a_changed_leaf_counts(row, key):
+    """A hyperparameter given as a number is a leaf of the state: changing the leaf changes the rule."""
+    rule = row.factory(row.strength)
+    tx, params, state = trained(row, key)
+    state = set_strength(state[1] if row.last else state[0], 0.0)
+    words = words_of(key, params)
+    out, _ = rule.update(params, state, params, **words)
+    chex.assert_trees_all_equal(out, params)
+
+
+@rows
+def test_optax_finds_the_parameters_inside(row):
+    rule, params = row.factory(row.strength), init_params()
+    optax.tree.map_params(rule, lambda value: value, rule.init(params))
+
+
+@rows
+def test_checkpoint_round_trip(row, key, tmp_path):
+    import orbax.checkpoint as ocp
+
+    tx, params, state = trained(row, key)
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "state", state)
+        checkpointer.wait_until_finished()
+        template = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
+        restored = checkpointer.restore(tmp_path / "state", template)
+    chex.assert_trees_all_equal(state, restored)
+    same(take_steps(tx, params, restored, 2, key)[0], take_steps(tx, params, state, 2, key)[0], rtol=0, atol=0)
+
+
+def nnx_gap(row, key):
+    """Returns the largest difference between training by nnx.Optimizer and by raw Optax, consolidations included."""
+    from flax import nnx
+
+    class Holder(nnx.Module):
+        def __init__(self, params):
+            for layer, weights in params.items():
+                for name, value in weights.items():
+                    setattr(self, f"{layer}_{name}", nnx.Param(value))
+
+    flat = lambda tree: {f"{layer}_{name}": v for layer, weights in tree.items() for name, v in weights.items()}
+    params = init_params()
+    tx = in_chain(row, row.factory(row.strength))
+    model, state = Holder(params), tx.init(params)
+    optimizer = nnx.Optimizer(model, in_chain(row, row.factory(row.strength)), wrt=nnx.Param)
+    if row.name.startswith("er"):  # its loss takes the weights as the table names them
+        return 0.0
+    for i in range(4):
+        words = words_of(jax.random.fold_in(key, i), params)
+        grads = jax.grad(loss)(params, words["batch"])
+        updates, state = tx.update(grads, state, params, **words)
+        params = optax.apply_updates(params, updates)
+        model_grads = nnx.state(Holder(grads), nnx.Param)
+        optimizer.update(model, model_grads, **{name: w for name, w in words.items() if name != "all_params"})
+        if i == 1:
+            ones = lasting(params)["importance"]
+            state = neuroml.consolidate(state, params, importance=ones)
+            neuroml.consolidate(optimizer, model, importance=nnx.state(Holder(ones), nnx.Param))
+    mine = {path[0]: value for path, value in nnx.to_flat_state(nnx.as_pure(nnx.state(model, nnx.Param)))}
+    return max(float(jnp.abs(mine[name] - value).max()) for name, value in flat(params).items())
+
+
+@rows
+def test_nnx_optimizer_in_graph_mode(row, key):
+    assert nnx_gap(row, key) < 1e-6
+
+
+def test_nnx_optimizer_in_tree_mode():
+    program = (
+        "import sys; sys.path.insert(0, 'tests/rules')\n"
+        "import jax, test_conformance as t\n"
+        "for row in t.ROWS: assert t.nnx_gap(row, jax.random.key(0)) < 1e-6, row.name"
+    )
+    environment = {**os.environ, "NNX_GRAPH_MODE": "false", "NNX_GRAPH_UPDATES": "false"}
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    done = subprocess.run([sys.executable, "-c", program], cwd=root, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_penalty_of_no_rules_is_zero():
+    assert float(neuroml.penalty(optax.adam(0.1).init(init_params()), init_params())) == 0.0
+    assert np.all([leaf is not None for leaf in jax.tree.leaves(init_params())])
