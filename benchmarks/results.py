@@ -26,6 +26,9 @@ from neuroml.errors import DataError, UsageError
 
 Record = dict[str, Any]
 IDENTITY = ("config_hash", "method", "seed")
+TITLES = {
+    name: f"{name}-incremental" for name in ("task", "domain", "class")
+}  # of scenarios, in tables and plots
 PACKAGES = {"neuroml": "neuroml-jax"} | {name: name for name in ("jax", "jaxlib", "flax", "optax", "numpy")}
 
 

@@ -161,8 +161,7 @@ def _caption(group: list[Summary]) -> str:
     first = group[0]
     fewest, most = (extreme(len(summary.seeds) for summary in group) for extreme in (min, max))
     seeds = "1 seed" if most == 1 else f"{most} seeds" if fewest == most else f"{fewest}-{most} seeds"
-    incremental = first.scenario in ("task", "domain", "class")
-    scenario = f"{first.scenario}-incremental" if incremental else first.scenario
+    scenario = results.TITLES.get(first.scenario, first.scenario)
     about = dict.fromkeys(part for part in (first.suite, first.data, scenario, seeds) if part)
     return (
         f"{', '.join(about)}. Accuracy and forgetting in %: mean ± half the 95 % Student-t interval.\n"

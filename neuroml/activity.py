@@ -20,8 +20,8 @@ from jaxtyping import Array, Num
 
 from neuroml.errors import UsageError, unknown
 
-# The inputs that the capture open in this thread has seen, by the identity of the layer.
-_seen: contextvars.ContextVar[Mapping[int, list[Array]]] = contextvars.ContextVar("seen")
+# Where the capture that is open in this thread keeps the inputs, by the identity of the layer.
+_seen: contextvars.ContextVar[Mapping[int, Any]] = contextvars.ContextVar("seen")
 
 # Linen carries the inputs out of the model in a variable collection of this name.
 _COLLECTION = "neuroml_activity"
@@ -57,11 +57,11 @@ def capture_nnx(model: Any, x: Any, **kwargs: Any) -> tuple[Any, Any]:
     params = nnx.state(view, nnx.Param)
     leaves = jax.tree_util.tree_leaves_with_path(params, is_leaf=lambda node: isinstance(node, nnx.Variable))
     owners = {id(variable): tuple(key.key for key in path[:-1]) for path, variable in leaves}
-    inputs: dict[tuple, list[Array]] = {}
-    seen: dict[int, list[Array]] = {}
+    inputs: dict[tuple, Any] = {}
+    seen: dict[int, Any] = {}
     for _, layer in list(nnx.iter_modules(view)):
         if isinstance(layer, nnx.Linear | nnx.Conv) and id(layer.kernel) in owners:
-            seen[id(layer)] = inputs.setdefault(owners[id(layer.kernel)], [])
+            seen[id(layer)] = inputs.setdefault(owners[id(layer.kernel)], nnx.Variable(()))
             object.__setattr__(layer, "__class__", _recording(type(layer)))
     if not seen:
         raise _nothing_to_capture(model)
@@ -70,7 +70,7 @@ def capture_nnx(model: Any, x: Any, **kwargs: Any) -> tuple[Any, Any]:
         outputs = view(x, **kwargs)
     finally:
         _seen.reset(token)
-    return outputs, _nest(inputs)
+    return outputs, _nest({path: parts.get_value() for path, parts in inputs.items()})
 
 
 def capture_linen(module: Any, variables: Mapping[str, Any], x: Any, **kwargs: Any) -> tuple[Any, Any]:
@@ -163,13 +163,19 @@ def patches(
 @functools.cache
 def _recording(kind: Any) -> Any:
     """Returns the subclass of `kind` that notes its inputs; one for good, as JAX never forgets a class."""
+    from flax.errors import TraceContextError
 
     class Recording(kind):
         def __call__(self, *args, **kwargs):
-            seen = _seen.get({})
-            if id(self) not in seen:  # an inner transformation has made another object of the layer
-                raise _hidden(kind.__name__)
-            seen[id(self)].append(_batched(_first(args, kwargs), self.kernel))
+            inputs = _batched(_first(args, kwargs), self.kernel)
+            try:
+                kept = _seen.get({})[id(self)]
+                kept.set_value((*kept.get_value(), inputs))
+            except (
+                KeyError,
+                TraceContextError,
+            ) as error:  # another object of the layer, or another trace level
+                raise _hidden(kind.__name__) from error
             return super().__call__(*args, **kwargs)
 
     Recording.__name__ = Recording.__qualname__ = kind.__name__
@@ -200,10 +206,7 @@ def _join(path: tuple, parts: Sequence[Array]) -> Array:
     shapes = sorted({part.shape[1:] for part in parts})
     if len(shapes) > 1:
         raise UsageError(f"layer {_name(path)} met inputs of several shapes, {shapes}: they make no batch.")
-    try:
-        return jnp.concatenate(parts)
-    except jax.errors.UnexpectedTracerError as error:
-        raise _hidden(_name(path)) from error
+    return jnp.concatenate(parts)
 
 
 def _name(path: tuple) -> str:
@@ -212,13 +215,13 @@ def _name(path: tuple) -> str:
 
 def _hidden(layer: str) -> UsageError:
     return UsageError(
-        f"the inputs of {layer} cannot be captured: it runs inside a transformation within the model (scan, "
-        "vmap, remat, jit). Call the layer outside of it."
+        f"the inputs of a {layer} cannot be captured: it runs inside a transformation within the model "
+        "(scan, vmap, remat, jit). Call the layer outside of it."
     )
 
 
 def _nothing_to_capture(model: Any) -> UsageError:
     return UsageError(
-        f"{type(model).__name__} has no layer whose inputs can be captured. Captured are nnx.Linear, nnx.Conv, "
-        "linen.Dense and linen.Conv, and their subclasses, if their `kernel` is among the parameters."
+        f"{type(model).__name__} has no layer whose inputs can be captured. Supported are nnx.Linear and "
+        "nnx.Conv, linen.Dense and linen.Conv, and their subclasses, with a `kernel` among the parameters."
     )

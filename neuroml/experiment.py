@@ -36,7 +36,7 @@ class Row(NamedTuple):
     finite: Array  # (), bool: whether every weight still is a number
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Experiment:
     """Everything that is fixed while seeds and hyperparameters vary. Its methods are pure.
 

@@ -10,6 +10,7 @@ training amplifies.
 """
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -53,9 +54,10 @@ def run(
     hyperparameters: Mapping[str, Any],
     steps_mode: str = "auto",
     seeds_mode: str = "auto",
-    report: Callable[[], None] | None = None,
 ) -> Result:
     """Runs an experiment for every seed and every setting of the hyperparameters, compiled once.
+
+    A second call with the same experiment and as many runs reuses the compiled program.
 
     Args:
       experiment: a `neuroml.Experiment`.
@@ -65,20 +67,20 @@ def run(
         length that are swept together.
       steps_mode: "scan", "loop" or "auto".
       seeds_mode: "vmap", "map" or "auto".
-      report: called at the end of each phase (of each run, or of all where they are vmapped).
 
     Returns:
       A `Result`. A run whose loss is not finite goes on, and is marked in `diverged`; other runs are not touched.
 
     Raises:
-      UsageError: no seeds, or a name or mode that does not exist.
+      UsageError: no seeds, a name or mode that does not exist, or a method that needs to be told where tasks end in a
+        stream that does not tell.
     """
     keys, settings, shape = _runs(experiment, seeds, hyperparameters)
     data = jax.device_put(data)
-    steps_mode, seeds_mode = _modes(experiment, keys, settings, data, steps_mode, seeds_mode)
-    size, work = experiment.cost(keys[0], jax.tree.map(lambda v: v[0], settings), data)
+    size, work = _cost(experiment, data)
+    steps_mode, seeds_mode = choose_modes(experiment, data, steps_mode, seeds_mode)
     drive = _scan if steps_mode == "scan" else _loop
-    rows, seconds, compile_seconds = drive(experiment, keys, settings, data, seeds_mode, report or (lambda: None))
+    rows, seconds, compile_seconds = drive(experiment, keys, settings, data, seeds_mode)
     rows = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(*shape, *leaf.shape[1:]), rows)
     return Result(
         accuracy=rows.accuracy,
@@ -91,6 +93,21 @@ def run(
         compile_seconds=compile_seconds,
         modes={"steps": steps_mode, "seeds": seeds_mode},
     )
+
+
+def choose_modes(
+    experiment: Experiment, data: Dataset, steps_mode: str = "auto", seeds_mode: str = "auto"
+) -> tuple[str, str]:
+    """Returns the modes, with what is left "auto" chosen by device and model, from measurements."""
+    for mode, known in ((steps_mode, STEPS_MODES), (seeds_mode, SEEDS_MODES)):
+        if mode not in known:
+            raise unknown("mode", mode, known)
+    on_cpu = jax.default_backend() == "cpu"
+    if steps_mode == "auto":
+        steps_mode = "loop" if on_cpu and _convolves(experiment, data) else "scan"
+    if seeds_mode == "auto":
+        seeds_mode = "map" if on_cpu and _cost(experiment, data)[0] > _SMALL else "vmap"
+    return steps_mode, seeds_mode
 
 
 def _runs(experiment: Experiment, seeds: Sequence[int], given: Mapping[str, Any]) -> tuple[Any, dict[str, Any], tuple]:
@@ -114,32 +131,60 @@ def _runs(experiment: Experiment, seeds: Sequence[int], given: Mapping[str, Any]
     return keys, {n: spread(v) for n, v in full.items()}, (settings, len(seeds)) if swept else (len(seeds),)
 
 
-def _modes(experiment, keys, settings, data, steps_mode: str, seeds_mode: str) -> tuple[str, str]:
-    """Chooses what is left open, by device and model, from measurements."""
-    for mode, known in ((steps_mode, STEPS_MODES), (seeds_mode, SEEDS_MODES)):
-        if mode not in known:
-            raise unknown("mode", mode, known)
-    on_cpu = jax.default_backend() == "cpu"
-    one = jax.tree.map(lambda value: value[0], settings)
-    if steps_mode == "auto":
-        steps_mode = "loop" if on_cpu and _convolves(experiment, keys[0], one, data) else "scan"
-    if seeds_mode == "auto":
-        size, _ = experiment.cost(keys[0], one, data)
-        seeds_mode = "map" if on_cpu and size > _SMALL else "vmap"
-    return steps_mode, seeds_mode
+def _one(experiment: Experiment) -> tuple[Any, dict[str, Any]]:
+    """Returns the shapes of a key and of one setting of the hyperparameters."""
+    names = (*experiment.method.hyperparameters, "learning_rate")
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    return key, {name: jax.ShapeDtypeStruct((), jnp.float32) for name in names}
 
 
-def _convolves(experiment, key, hyperparameters, data) -> bool:
+@functools.lru_cache(maxsize=32)
+def _priced(experiment: Experiment, shapes: "_Shapes") -> tuple[int, float]:
+    return experiment.cost(*_one(experiment), shapes.restored())
+
+
+def _cost(experiment: Experiment, data: Dataset) -> tuple[int, float]:
+    return _priced(experiment, _Shapes.of(data))
+
+
+def _convolves(experiment: Experiment, data: Dataset) -> bool:
     def answer(key, hyperparameters, data):
         stream, state = experiment.begin(key, hyperparameters, data)
         return experiment.task(stream).predict(state.params, stream.test_batch(jnp.int32(0))[0])
 
-    return uses("conv_general_dilated", answer, key, hyperparameters, data)
+    return uses("conv_general_dilated", answer, *_one(experiment), _Shapes.of(data).restored())
 
 
-def _scan(experiment, keys, settings, data, seeds_mode, report):
+class _Shapes(NamedTuple):
+    """The shapes of a tree of arrays, hashable: what a compiled program depends on."""
+
+    structure: Any
+    leaves: tuple[tuple[tuple[int, ...], Any], ...]
+
+    @classmethod
+    def of(cls, tree: Any) -> "_Shapes":
+        leaves, structure = jax.tree.flatten(tree)
+        return cls(structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
+
+    def restored(self) -> Any:
+        return self.structure.unflatten([jax.ShapeDtypeStruct(*leaf) for leaf in self.leaves])
+
+
+def _scan(experiment, keys, settings, data, seeds_mode):
     """The whole experiment as one program."""
+    runs = keys.size + -keys.size % len(_devices(keys.size))  # every device takes as many
+    pad = lambda leaf: jnp.concatenate([leaf, jnp.repeat(leaf[-1:], runs - keys.size, axis=0)])
+    arguments = (pad(keys), jax.tree.map(pad, settings), data)
+    start = time.perf_counter()
+    program = _program(experiment, seeds_mode, runs, _Shapes.of(arguments))
+    compiled = time.perf_counter()
+    rows = jax.block_until_ready(program(*arguments))
+    rows = jax.tree.map(lambda leaf: leaf[: keys.size], rows)
+    return rows, time.perf_counter() - compiled, compiled - start
 
+
+@functools.lru_cache(maxsize=8)
+def _program(experiment: Experiment, seeds_mode: str, runs: int, shapes: _Shapes) -> Callable[..., Row]:
     def whole(key, hyper, data):
         stream, state = experiment.begin(key, hyper, data)
 
@@ -147,7 +192,6 @@ def _scan(experiment, keys, settings, data, seeds_mode, report):
             take = lambda s, now: experiment.step(hyper, stream, number, s, now)
             state, info = jax.lax.scan(take, state, experiment.order(key, stream, number))
             state, accuracy, finite = experiment.finish(key, hyper, stream, number, state)
-            jax.debug.callback(lambda _: report(), number)
             return state, Row(accuracy, info.loss, info.accuracy, experiment.length(stream, number), finite)
 
         return jax.lax.scan(phase, state, jnp.arange(stream.phases))[1]
@@ -157,56 +201,47 @@ def _scan(experiment, keys, settings, data, seeds_mode, report):
             return jax.vmap(whole, in_axes=(0, 0, None))(keys, settings, data)
         return jax.lax.map(lambda run: whole(*run, data), (keys, settings))
 
-    program, runs = _over_devices(every_run, keys.size)
-    pad = lambda leaf: jnp.concatenate([leaf, jnp.repeat(leaf[-1:], runs - keys.size, axis=0)])
-    start = time.perf_counter()
-    program = jax.jit(program).lower(pad(keys), jax.tree.map(pad, settings), data).compile()
-    compiled = time.perf_counter()
-    rows = jax.block_until_ready(program(pad(keys), jax.tree.map(pad, settings), data))
-    jax.effects_barrier()
-    rows = jax.tree.map(lambda leaf: leaf[: keys.size], rows)
-    return rows, time.perf_counter() - compiled, compiled - start
+    return jax.jit(_over_devices(every_run, runs)).lower(*shapes.restored()).compile()
 
 
-def _over_devices(function: Callable, runs: int) -> tuple[Callable, int]:
-    """Shards the runs over the local devices; returns the function and the number of runs it wants."""
-    devices = jax.local_devices()[: max(runs, 1)]
+def _devices(runs: int) -> list[Any]:
+    return jax.local_devices()[:runs]
+
+
+def _over_devices(function: Callable, runs: int) -> Callable:
+    """Shards the runs over the local devices."""
+    devices = _devices(runs)
     if len(devices) == 1:
-        return function, runs
+        return function
     mesh = Mesh(np.array(devices), ("runs",))
     split, everywhere = PartitionSpec("runs"), PartitionSpec()
-    sharded = jax.shard_map(
-        function, mesh=mesh, in_specs=(split, split, everywhere), out_specs=split, check_vma=False
-    )
-    return sharded, -(-runs // len(devices)) * len(devices)
+    return jax.shard_map(function, mesh=mesh, in_specs=(split, split, everywhere), out_specs=split, check_vma=False)
 
 
-def _loop(experiment, keys, settings, data, seeds_mode, report):
+def _loop(experiment, keys, settings, data, seeds_mode):
     """A Python loop of compiled steps, seeds one after the other or in one batch."""
-    groups = [slice(None)] if seeds_mode == "vmap" else [slice(i, i + 1) for i in range(keys.size)]
-    programs = _Programs(experiment, keys[groups[0]], settings, data)
+    width = keys.size if seeds_mode == "vmap" else 1
+    programs = _programs(experiment, _Shapes.of((keys[:1], jax.tree.map(lambda leaf: leaf[:1], settings), data)))
     start = time.perf_counter()
     parts = []
-    for group in groups:
-        key, hyper = keys[group], jax.tree.map(lambda leaf, g=group: leaf[g], settings)
-        stream, state = programs.begin(key, hyper, data)
-        rows = []
-        for number in range(stream.index.shape[1]):
-            state, row = programs.phase(key, hyper, stream, jnp.int32(number), state)
-            rows.append(row)
-            report()
-        parts.append(jax.tree.map(lambda *leaves: jnp.stack(leaves, axis=1), *rows))
+    for first in range(0, keys.size, width):
+        group = lambda leaf, first=first: leaf[first : first + width]
+        parts.append(programs.run(group(keys), jax.tree.map(group, settings), data))
     rows = jax.block_until_ready(jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts))
-    # The first call of each piece compiles; the loop is too long for that to show, and it is not told apart.
+    # Each piece compiles at its first call; a loop is too long for that to show, and it is not told apart.
     return rows, time.perf_counter() - start, 0.0
+
+
+@functools.lru_cache(maxsize=8)
+def _programs(experiment: Experiment, shapes: _Shapes) -> "_Programs":
+    return _Programs(experiment, shapes)
 
 
 class _Programs:
     """The pieces of an experiment, each compiled for a batch of runs; the data set is never copied for a run."""
 
-    def __init__(self, experiment, keys, settings, data):
-        one = jax.tree.map(lambda leaf: leaf[0], settings)
-        stream, _ = jax.eval_shape(experiment.begin, keys[0], one, data)
+    def __init__(self, experiment: Experiment, shapes: _Shapes):
+        stream, _ = jax.eval_shape(experiment.begin, *_one(experiment), shapes.restored()[2])
         axes = dataclasses.replace(jax.tree.map(lambda _: 0, stream), data=None)
         compiled = lambda f, i, o, **more: jax.jit(jax.vmap(f, in_axes=i, out_axes=o), **more)
         self.begin = compiled(experiment.begin, (0, 0, None), (axes, 0))
@@ -214,6 +249,16 @@ class _Programs:
         self.step = compiled(experiment.step, (0, axes, None, 0, (None, 0, 0)), 0, donate_argnums=3)
         self.finish = compiled(experiment.finish, (0, 0, axes, None, 0), 0)
         self.length = compiled(experiment.length, (axes, None), 0)
+        self.phases = stream.phases
+
+    def run(self, keys: Any, settings: Any, data: Dataset) -> Row:
+        """Trains a batch of runs; what the phases leave behind is [runs, phases, ...]."""
+        stream, state = self.begin(keys, settings, data)
+        rows = []
+        for number in range(self.phases):
+            state, row = self.phase(keys, settings, stream, jnp.int32(number), state)
+            rows.append(row)
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves, axis=1), *rows)
 
     def phase(self, key, hyper, stream, number, state):
         """Trains one phase; returns the state and what the phase leaves behind, each [runs, ...]."""

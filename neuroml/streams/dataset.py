@@ -5,7 +5,7 @@ again. Pixels stay uint8, a quarter of the bytes of float32; `x / dataset.scale`
 """
 
 import dataclasses
-from typing import Any, Self
+from typing import Any
 
 import jax
 import numpy as np
@@ -41,7 +41,7 @@ class Dataset:
         *,
         classes: int | None = None,
         scale: float = 255.0,
-    ) -> Self:
+    ) -> "Dataset":
         """Checks images and labels and counts the classes.
 
         Args:
@@ -91,7 +91,7 @@ class Dataset:
         """The shape of one image: height, width, channels."""
         return tuple(self.train_x.shape[1:])
 
-    def held_out(self, every: int = 10) -> Self:
+    def held_out(self, every: int = 10) -> "Dataset":
         """Returns a data set to tune on, whose test images are training images kept aside.
 
         Every `every`-th training image of each class becomes a test image; the others stay for training. The

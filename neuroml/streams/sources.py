@@ -93,9 +93,9 @@ def find(name: str, data_dir: str | os.PathLike | None = None) -> Path:
     readable = [folder for folder in versions if any(folder.glob("*.array_record*"))]
     if not readable:
         raise DataError(
-            f"{versions[-1]} holds no array_record files; tfrecord, the default of TFDS, cannot be read without "
-            f"TensorFlow. With TensorFlow, prepare it again in an empty folder, `tfds.builder('{name}', "
-            f"data_dir=...).download_and_prepare(file_format='array_record')`. {_ways_out(name)}"
+            f"{versions[-1]} holds no array_record files; tfrecord, the default of TFDS, needs TensorFlow to "
+            f"be read. Where TensorFlow is installed, prepare it again in an empty folder: `tfds.builder("
+            f"'{name}', data_dir=...).download_and_prepare(file_format='array_record')`. {_ways_out(name)}"
         )
     return readable[-1]
 
@@ -132,7 +132,7 @@ def _download(name: str, root: Path) -> None:
 
 def _ways_out(name: str) -> str:
     return (
-        f"Either set TFDS_DATA_DIR (or --data-dir) to a folder where TFDS has prepared {name} as array_record, "
+        f"Either set TFDS_DATA_DIR (or --data-dir) to a folder where TFDS prepared {name} as array_record, "
         f"or prepare it from its original files, {PREPARED[name].originals}, with "
         f"`python -m benchmarks data import DIR`; there, --data-dir says where to write."
     )

@@ -15,9 +15,11 @@ KEY = jax.random.key(0)
 X = jax.random.normal(jax.random.key(1), (8, 3))
 
 
-@pytest.fixture(autouse=True, params=[True, False], ids=["graph", "tree"])
+@pytest.fixture(autouse=True)
 def nnx_mode(request):
-    with nnx.set_graph_mode(request.param), nnx.set_graph_updates(request.param):
+    """Runs a test of NNX in graph mode and in tree mode."""
+    graph = getattr(request, "param", True)
+    with nnx.set_graph_mode(graph), nnx.set_graph_updates(graph):
         yield
 
 
@@ -52,6 +54,15 @@ def linen_network():
     return from_linen(LinenNoisy(), X, train=False)
 
 
+MODES = pytest.mark.parametrize("nnx_mode", [True, False], ids=["graph", "tree"], indirect=True)
+MAKERS = pytest.mark.parametrize(
+    ("make", "nnx_mode"),
+    [(nnx_network, True), (nnx_network, False), (linen_network, True)],
+    ids=["graph", "tree", "linen"],
+    indirect=["nnx_mode"],
+)
+
+
 def is_plain(tree):
     return isinstance(tree, jax.Array) or (type(tree) is dict and all(map(is_plain, tree.values())))
 
@@ -61,7 +72,7 @@ def keywords(network, key):
     return {"rngs": {"dropout": key}} if "batch_stats" in network.init(KEY)[1] else {}
 
 
-@pytest.mark.parametrize("make", [nnx_network, linen_network])
+@MAKERS
 def test_everything_is_a_plain_dictionary_of_arrays(make):
     network = make()
     params, model_state = network.init(KEY)
@@ -70,7 +81,7 @@ def test_everything_is_a_plain_dictionary_of_arrays(make):
     assert jax.tree.structure(new_state) == jax.tree.structure(model_state)
 
 
-@pytest.mark.parametrize("make", [nnx_network, linen_network])
+@MAKERS
 def test_apply_computes_what_the_model_computes(make):
     network = make()
     params, model_state = network.init(KEY)
@@ -82,7 +93,7 @@ def test_apply_computes_what_the_model_computes(make):
     np.testing.assert_array_equal(outputs, expected)
 
 
-@pytest.mark.parametrize("make", [nnx_network, linen_network])
+@MAKERS
 def test_train_updates_statistics_and_evaluation_leaves_them(make):
     network = make()
     params, state = network.init(KEY)
@@ -96,7 +107,7 @@ def test_train_updates_statistics_and_evaluation_leaves_them(make):
     np.testing.assert_array_equal(statistics(evaluated)["mean"], statistics(state)["mean"])
 
 
-@pytest.mark.parametrize("make", [nnx_network, linen_network])
+@MAKERS
 def test_vmap_grad_jit_and_scan_train_several_seeds(make):
     network, tx, steps = make(), optax.sgd(0.1), 5
 
@@ -122,6 +133,7 @@ def test_vmap_grad_jit_and_scan_train_several_seeds(make):
     assert all(leaf.shape[0] == 3 for leaf in jax.tree.leaves(params))
 
 
+@MODES
 def test_init_is_the_same_eagerly_jitted_and_vmapped():
     init, keys = nnx_network().init, jax.random.split(KEY, 2)
     params = init(keys[1])[0]
@@ -129,6 +141,7 @@ def test_init_is_the_same_eagerly_jitted_and_vmapped():
         jax.tree.map(lambda one, two: np.testing.assert_allclose(one, two, rtol=1e-6), params, other)
 
 
+@MODES
 def test_dropout_draws_anew_at_each_call_and_by_seed():
     network = from_nnx(lambda rngs: nnx.Dropout(0.5, rngs=rngs))
     x = jnp.ones(64)
@@ -139,12 +152,14 @@ def test_dropout_draws_anew_at_each_call_and_by_seed():
     assert (first != other).any() and (first != second).any()
 
 
+@MODES
 def test_wider_weights_pass_through_the_same_network():
     network = from_nnx(lambda rngs: nnx.Linear(3, 2, use_bias=False, rngs=rngs))
     outputs, _ = network.apply({"kernel": jnp.ones((3, 5))}, {}, X)
     assert outputs.shape == (8, 5)
 
 
+@MODES
 def test_arrays_of_another_model_are_refused_by_name():
     network = nnx_network()
     params, model_state = network.init(KEY)
@@ -154,6 +169,7 @@ def test_arrays_of_another_model_are_refused_by_name():
         network.apply({**params, "head": {"kernel": params["head"]["kernel"]}}, model_state, X)
 
 
+@MODES
 def test_variables_born_in_a_call_stay_out_of_the_state():
     class Sower(nnx.Module):
         def __init__(self, rngs):
@@ -168,6 +184,7 @@ def test_variables_born_in_a_call_stay_out_of_the_state():
     assert network.apply(params, model_state, X)[1] == model_state == {}
 
 
+@MODES
 @pytest.mark.parametrize("wrap", [nnx.Variable, nnx.data])
 def test_buffers_are_state_and_bare_arrays_are_refused(wrap):
     class Scaled(nnx.Module):
@@ -211,11 +228,25 @@ def test_string_keys_of_a_restored_list_are_accepted():
     )
 
 
+@MODES
 def test_building_computes_nothing():
     calls = []
     with jax.checking_leaks():
         from_nnx(lambda rngs: calls.append(type(rngs.params())) or nnx.Linear(2, 2, rngs=rngs))
     assert issubclass(calls[0], jax.core.Tracer)
+
+
+@MODES
+def test_the_wrapper_adds_no_operation():
+    model = Noisy(nnx.Rngs(KEY))
+    network = nnx_network()
+    params, model_state = network.init(KEY)
+
+    def operations(function, *args):
+        return [equation.primitive.name for equation in jax.make_jaxpr(function)(*args).eqns]
+
+    wrapped = operations(lambda *args: network.apply(*args, train=False)[0], params, model_state, X)
+    assert wrapped == operations(lambda x: model(x, train=False), X)
 
 
 def test_a_network_made_by_hand_has_no_capture():

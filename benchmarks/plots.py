@@ -1,0 +1,282 @@
+"""Pictures of results: accuracy along the stream, with 95 % Student-t intervals over seeds.
+
+A method keeps its colour from one picture to the next, and its marker but for a clash within one picture. The
+colours are those of Okabe and Ito, which colour-blind readers tell apart; markers tell methods apart in print.
+"""
+
+import contextlib
+import math
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from benchmarks import results
+from benchmarks.results import Record
+from benchmarks.statistics import mean_interval
+from neuroml.errors import DataError, NeuromlError, UsageError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Groups = dict[str, list[Record]]  # the runs of each label
+Style = dict[str, Any]  # keywords of a line
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # without the pale yellow
+MARKERS = ("o", "s", "^", "D", "v", ">", "<")  # one more than colours: 42 places with a look of their own
+# What the others are held against has no colour, and lies on top, in dashes that hide nothing.
+BOUNDS = {"joint": ("black", "--"), "naive": ("#666666", ":")}
+# Methods take the places in turn, so that those of one line differ most. Append only: a place is a colour.
+METHODS = (
+    *("ewc", "er", "lwf", "si", "derpp", "condensate"),
+    *("mas", "agem", "icarl", "gem", "er_ace", "sleep"),
+    *("online_ewc", "gdumb", "dgr", "hat", "xdg", "neurogenesis"),
+    *("packnet", "der", "slda", "owm", "cbp", "homeostasis"),
+)
+LOOK = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 4.4,
+    "lines.markeredgewidth": 0.5,
+    "legend.frameon": False,
+    "legend.handlelength": 2.2,
+}
+
+
+def accuracy_over_tasks(records_by_scenario: Mapping[str, Sequence[Record]], path: Path | str) -> None:
+    """Draws the average accuracy over the tasks seen so far: a panel a scenario, a line a method.
+
+    Joint training, which has one phase, is a dashed line across. Runs that diverged are in no mean, and the
+    legend counts them. Each panel has the scale that fits its lines.
+
+    Args:
+        records_by_scenario: Records of one suite for each scenario, in the order of the panels.
+        path: Where the PNG goes; its folder is made.
+
+    Raises:
+        UsageError: There is nothing to draw, or a panel mixes suites, data sets or scenarios.
+        NeuromlError: matplotlib is not installed.
+        DataError: The file cannot be written.
+    """
+    panels = {scenario: _groups(records) for scenario, records in records_by_scenario.items()}
+    styles = _method_styles(panels.values())
+    with _figure(path, width=max(3.4, 0.4 + 2.2 * len(panels)), height=2.7) as figure:
+        axes = figure.subplots(1, len(panels), squeeze=False)[0]
+        for ax, (scenario, groups) in zip(axes, panels.items(), strict=True):
+            stacks = {label: _matrices(group) for label, group in groups.items()}
+            tasks = max(stack.shape[2] for stack in stacks.values())
+            for label, stack in stacks.items():
+                _stream_line(ax, stack, tasks, styles[label])
+            _finish(ax, results.TITLES.get(scenario, scenario), tasks)
+            _fit(ax, [ax])
+        axes[0].set_ylabel("average accuracy over\nthe tasks seen so far (%)")
+        _legend(figure, styles.values())
+
+
+def per_task(records: Sequence[Record], path: Path | str) -> None:
+    """Draws the accuracy of each task from the phase that trained it to the end, a panel a method.
+
+    The black line is the mean over the tasks seen so far. Joint training, which has one phase, has no panel.
+
+    Args:
+        records: Records of one suite, data set and scenario.
+        path: Where the PNG goes; its folder is made.
+
+    Raises:
+        UsageError: There is nothing to draw, or the records mix suites, data sets or scenarios.
+        NeuromlError: matplotlib is not installed.
+        DataError: The file cannot be written.
+    """
+    stacks = {label: _matrices(group) for label, group in _groups(records).items()}
+    stacks = {label: stack for label, stack in stacks.items() if stack.shape[1] > 1}
+    if not stacks:
+        raise UsageError("cannot draw accuracy per task: no method has a run of more than one phase.")
+    rows = math.ceil(len(stacks) / 4)
+    columns = math.ceil(len(stacks) / rows)
+    tasks = max(stack.shape[2] for stack in stacks.values())
+    with _figure(path, width=(3.4, 4.8, 7.0, 7.0)[columns - 1], height=0.8 + 1.5 * rows) as figure:
+        axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
+        *task_styles, mean_style = styles = _task_styles(tasks)
+        for ax, (label, stack) in zip(axes.flat, stacks.items(), strict=False):
+            phases = np.arange(stack.shape[1])
+            for task, style in enumerate(task_styles[: stack.shape[2]]):
+                _line(ax, phases[task:] + 1, stack[:, task:, task], style)
+            _line(ax, phases + 1, _seen(stack), mean_style)
+            _finish(ax, label, tasks)
+        _fit(axes[0, 0], axes.flat)
+        for ax in axes.flat[: len(stacks) - columns]:
+            ax.set_xlabel("")  # said below
+        for ax in axes.flat[len(stacks) :]:
+            ax.set_axis_off()
+        for ax in axes[:, 0]:
+            ax.set_ylabel("accuracy (%)")
+        _legend(figure, styles)
+
+
+# --- data ----------------------------------------------------------------------------------------------
+
+
+def _groups(records: Sequence[Record]) -> Groups:
+    """Returns the runs of each label, or raises if they belong in different pictures."""
+    settings = [" ".join(filter(None, setting)) for setting in results.by_setting(records)]
+    if not settings:
+        raise UsageError("cannot draw: there are no records.")
+    if len(settings) > 1:
+        raise UsageError(f"cannot draw {' and '.join(settings)} in one panel: choose the records of one.")
+    return results.by_label(records)
+
+
+def _matrices(group: list[Record]) -> np.ndarray:
+    """Returns the accuracies in per cent of the runs that did not diverge, [seeds, phases, tasks]."""
+    matrices = [np.asarray(run["accuracy"], dtype=float) for run in group if not run.get("diverged")]
+    return 100 * np.stack(matrices) if matrices else np.zeros((0, 1, 1))
+
+
+def _is_joint(matrices: np.ndarray) -> bool:
+    """Returns whether all tasks were trained in one phase."""
+    return matrices.shape[1] == 1 < matrices.shape[2]
+
+
+def _seen(matrices: np.ndarray) -> np.ndarray:
+    """Returns the mean over the tasks seen so far, [seeds, phases]."""
+    phases = range(matrices.shape[1])
+    return np.stack([matrices[:, phase, : phase + 1].mean(axis=1) for phase in phases], axis=1)
+
+
+# --- looks ---------------------------------------------------------------------------------------------
+
+
+def _method_styles(panels: Iterable[Groups]) -> dict[str, Style]:
+    """Returns the line of each label: its method's colour, and a marker that no line of that colour has."""
+    runs: Groups = {}
+    for groups in panels:
+        for label, group in groups.items():
+            runs.setdefault(label, []).extend(group)
+    if not runs:
+        raise UsageError("cannot draw: there are no records.")
+    styles: dict[str, Style] = {}
+    for label, group in runs.items():
+        styles[label] = style = _method_style(group[0]["method"])
+        if _is_joint(_matrices(group)):
+            style |= {"marker": "", "linestyle": "--"}
+        taken = [
+            other["marker"]
+            for name, other in styles.items()
+            if other["color"] == style["color"] and name != label
+        ]
+        if style["marker"] in taken:
+            style["marker"] = next((marker for marker in MARKERS if marker not in taken), style["marker"])
+        diverged = sum(bool(run.get("diverged")) for run in group)
+        style["label"] = f"{label} (diverged {diverged}/{len(group)})" if diverged else label
+    return styles
+
+
+def _method_style(method: str) -> Style:
+    """Returns the line of a method, the same in every picture."""
+    if method in BOUNDS:
+        colour, dashes = BOUNDS[method]
+        return {"color": colour, "linestyle": dashes, "marker": "", "zorder": 4}
+    place = METHODS.index(method) if method in METHODS else zlib.crc32(method.encode())
+    colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
+    return {"color": colour, "linestyle": "-", "marker": marker, "markeredgecolor": "white", "zorder": 3}
+
+
+def _task_styles(tasks: int) -> list[Style]:
+    """Returns a line for each task, from dark to light in the order of the stream, and one for their mean."""
+    from matplotlib import colormaps
+
+    every = math.ceil(tasks / 10)  # a legend of ten entries can be read
+    shades = colormaps["viridis"](np.linspace(0, 0.9, tasks))
+    lines = [
+        {
+            "color": tuple(shade),
+            "label": "" if task % every else f"task {task + 1}",
+            "marker": "o",
+            "markersize": 3,
+        }
+        for task, shade in enumerate(shades)
+    ]
+    return [*lines, {"color": "black", "label": "mean of tasks seen", "linewidth": 1.8}]
+
+
+# --- drawing -------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _figure(path: Path | str, width: float, height: float) -> "Iterator[Figure]":
+    """Gives an empty figure, its size in inches, and writes it once it is drawn."""
+    try:
+        import matplotlib
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise NeuromlError('pictures need matplotlib: pip install "neuroml-jax[bench]"') from error
+    with matplotlib.rc_context(cast(Any, LOOK)):
+        figure = Figure(figsize=(width, height), dpi=200, layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure
+        try:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            figure.savefig(path, metadata={"Software": None})  # equal pictures are equal files
+        except OSError as error:
+            raise DataError(f"cannot write {path} ({error.strerror}): name a file you may write.") from error
+
+
+def _stream_line(ax: "Axes", matrices: np.ndarray, tasks: int, style: Style) -> None:
+    """Draws one method over the stream, or across it if it trained on all tasks at once."""
+    if _is_joint(matrices):
+        mean = matrices[:, 0].mean(axis=1, keepdims=True)
+        _line(ax, np.array([1, tasks]), np.repeat(mean, 2, axis=1), style)
+    else:
+        _line(ax, np.arange(matrices.shape[1]) + 1, _seen(matrices), style)
+
+
+def _line(ax: "Axes", x: np.ndarray, values: np.ndarray, style: Style) -> None:
+    """Draws the mean over seeds with its interval; `values` is [seeds, len(x)]."""
+    if values.size:
+        mean, low, high = np.array([mean_interval(column) for column in values.T]).T
+        ax.plot(x, mean, clip_on=False, **style)
+        ax.fill_between(x, low, high, color=style["color"], alpha=0.16, linewidth=0)
+
+
+def _finish(ax: "Axes", title: str, tasks: int) -> None:
+    """Sets what all panels share."""
+    from matplotlib.ticker import MaxNLocator
+
+    ax.set_title(title, loc="left")
+    ax.set_xlabel("tasks trained")
+    ax.set_xlim(0.85, max(tasks, 2) + 0.15)
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    ax.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10], integer=True))
+
+
+def _fit(ax: "Axes", axes: "Iterable[Axes]") -> None:
+    """Sets the scale: from zero, or from a little below the lowest line if all stay in the upper half."""
+    lowest = min((np.nanmin(line.get_ydata()) for one in axes for line in one.lines), default=0.0)
+    ax.set_ylim(0 if lowest < 50 else 5 * math.floor((lowest - 1) / 5), 100)
+
+
+def _legend(figure: "Figure", styles: Iterable[Style]) -> None:
+    """Writes one legend below all panels, in as many columns as fit."""
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], **style) for style in styles if style["label"]]
+    widths = [0.5 + 0.062 * len(str(handle.get_label())) for handle in handles]  # inches, for 8 point letters
+    room = figure.get_figwidth()
+    fitting = len(handles) if sum(widths) < room else max(1, int(room / max(widths)))
+    rows = math.ceil(len(handles) / fitting)
+    figure.legend(handles=handles, loc="outside lower center", ncols=math.ceil(len(handles) / rows))
