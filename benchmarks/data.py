@@ -7,7 +7,6 @@ images are handed over as PNG: TFDS stores bytes as they are, while it encodes a
 import contextlib
 import io
 import os
-import sys
 import tempfile
 import types
 from collections.abc import Callable, Iterator
@@ -135,7 +134,9 @@ def _prepare(name: str, data: Originals, target: Path) -> None:
         builder = _builder(name, data)(data_dir=scratch)
         for label, names in data.label_names.items():
             builder.info.features[label].names = names
-        with contextlib.redirect_stdout(sys.stderr):  # what TFDS prints speaks of a download
+        with contextlib.redirect_stdout(
+            io.StringIO()
+        ):  # TFDS speaks of a download, and of the scratch folder
             builder.download_and_prepare(file_format="array_record")
         target.parent.mkdir(exist_ok=True)
         os.replace(builder.data_dir, target)

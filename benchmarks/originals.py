@@ -86,9 +86,9 @@ def parser(files: Files) -> tuple[str, Callable[[], Originals]] | None:
     if "cifar-100" not in files.path.name and not names & {"meta", "fine_label_names.txt"}:
         names -= {"train", "train.bin"}  # too common to go by
     for name, first in ("cifar10", "data_batch_1"), ("cifar100", "train"):
-        for suffix, parse in (".bin", _parse_binary), ("", _parse_pickle):
+        for suffix in ".bin", "":
             if f"{first}{suffix}" in names:
-                return name, partial(_read_cifar, files, name, parse)
+                return name, partial(_read_cifar, files, name, suffix)
     return None
 
 
@@ -140,7 +140,7 @@ _BATCHES = {
     "cifar10": {"train": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]},
     "cifar100": {"train": ["train"], "test": ["test"]},
 }
-# Each label in the order of the binary files: the name that TFDS gives it, a prefix in the files, its classes.
+# Each label in the order of the binary files: what TFDS calls it, a prefix in the files, its classes.
 _LABELS = {
     "cifar10": [("label", "", 10)],
     "cifar100": [("coarse_label", "coarse_", 20), ("label", "fine_", 100)],
@@ -148,13 +148,16 @@ _LABELS = {
 _PIXELS = 3 * 32 * 32  # the three colours one after the other
 
 
-def _read_cifar(files: Files, name: str, parse: Callable[[Files, str, str], list[np.ndarray]]) -> Originals:
+def _read_cifar(files: Files, name: str, suffix: str) -> Originals:
+    parse = _parse_binary if suffix else _parse_pickle
+
     def part(which: str) -> Part:
-        batches = [parse(files, batch, name) for batch in _BATCHES[name][which]]
+        names = [f"{batch}{suffix}" for batch in _BATCHES[name][which]]
+        batches = [parse(files, batch, name) for batch in names]
         sizes = [len(batch[0]) for batch in batches]
         if min(sizes) < max(sizes):
-            shortest = _BATCHES[name][which][sizes.index(min(sizes))]
-            raise _broken(files.path / shortest, f"{min(sizes)} images; another batch has {max(sizes)}")
+            shortest = files.path / names[sizes.index(min(sizes))]
+            raise _broken(shortest, f"{min(sizes)} images; another batch has {max(sizes)}")
         pixels, *labels = map(np.concatenate, zip(*batches, strict=True))
         images = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
         kinds = zip(_LABELS[name], labels, strict=True)
@@ -165,9 +168,9 @@ def _read_cifar(files: Files, name: str, parse: Callable[[Files, str, str], list
 
 def _parse_binary(files: Files, batch: str, name: str) -> list[np.ndarray]:
     """Parses a binary batch into pixels [n, 3072] and each label [n]."""
-    content, kinds = np.frombuffer(files.read(f"{batch}.bin"), np.uint8), len(_LABELS[name])
+    content, kinds = np.frombuffer(files.read(batch), np.uint8), len(_LABELS[name])
     if not content.size or content.size % (kinds + _PIXELS):
-        raise _broken(files.path / f"{batch}.bin", f"{content.size} bytes, no multiple of {kinds + _PIXELS}")
+        raise _broken(files.path / batch, f"{content.size} bytes, no multiple of {kinds + _PIXELS}")
     rows = content.reshape(-1, kinds + _PIXELS)
     return [rows[:, kinds:], *rows[:, :kinds].T]
 

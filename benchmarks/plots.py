@@ -1,11 +1,12 @@
 """Pictures of results: accuracy along the stream, with 95 % Student-t intervals over seeds.
 
 A method keeps its colour from one picture to the next, and its marker but for a clash within one picture. The
-colours are those of Okabe and Ito, which colour-blind readers tell apart; markers tell methods apart in print.
+colours are those of Okabe and Ito, which colour-blind readers tell apart; markers tell methods apart in grey.
 """
 
 import contextlib
 import math
+import textwrap
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 Groups = dict[str, list[Record]]  # the runs of each label
 Style = dict[str, Any]  # keywords of a line
+LETTER = 0.062  # inches, the width of a letter of 8 points on average
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # without the pale yellow
 MARKERS = ("o", "s", "^", "D", "v", ">", "<")  # one more than colours: 42 places with a look of their own
@@ -73,8 +75,10 @@ def accuracy_over_tasks(records_by_scenario: Mapping[str, Sequence[Record]], pat
         DataError: The file cannot be written.
     """
     panels = {scenario: _groups(records) for scenario, records in records_by_scenario.items()}
+    if not panels:
+        raise UsageError("cannot draw: there are no records.")
     styles = _method_styles(panels.values())
-    with _figure(path, width=max(3.4, 0.4 + 2.2 * len(panels)), height=2.7) as figure:
+    with _figure(path, max(3.4, 0.4 + 2.2 * len(panels)), 2.1, styles.values()) as figure:
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
         for ax, (scenario, groups) in zip(axes, panels.items(), strict=True):
             stacks = {label: _matrices(group) for label, group in groups.items()}
@@ -84,7 +88,6 @@ def accuracy_over_tasks(records_by_scenario: Mapping[str, Sequence[Record]], pat
             _finish(ax, results.TITLES.get(scenario, scenario), tasks)
             _fit(ax, [ax])
         axes[0].set_ylabel("average accuracy over\nthe tasks seen so far (%)")
-        _legend(figure, styles.values())
 
 
 def per_task(records: Sequence[Record], path: Path | str) -> None:
@@ -101,30 +104,30 @@ def per_task(records: Sequence[Record], path: Path | str) -> None:
         NeuromlError: matplotlib is not installed.
         DataError: The file cannot be written.
     """
-    stacks = {label: _matrices(group) for label, group in _groups(records).items()}
-    stacks = {label: stack for label, stack in stacks.items() if stack.shape[1] > 1}
+    stacks = {_title(label, group): _matrices(group) for label, group in _groups(records).items()}
+    stacks = {title: stack for title, stack in stacks.items() if not _is_joint(stack)}
     if not stacks:
-        raise UsageError("cannot draw accuracy per task: no method has a run of more than one phase.")
+        raise UsageError("cannot draw accuracy per task: every method was trained in one phase.")
     rows = math.ceil(len(stacks) / 4)
     columns = math.ceil(len(stacks) / rows)
+    width = (3.4, 4.8, 7.0, 7.0)[columns - 1]
     tasks = max(stack.shape[2] for stack in stacks.values())
-    with _figure(path, width=(3.4, 4.8, 7.0, 7.0)[columns - 1], height=0.8 + 1.5 * rows) as figure:
+    *task_styles, mean_style = styles = _task_styles(tasks)
+    with _figure(path, width, 0.3 + 1.5 * rows, styles) as figure:
         axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
-        *task_styles, mean_style = styles = _task_styles(tasks)
-        for ax, (label, stack) in zip(axes.flat, stacks.items(), strict=False):
+        for ax, (title, stack) in zip(axes.flat, stacks.items(), strict=False):
             phases = np.arange(stack.shape[1])
             for task, style in enumerate(task_styles[: stack.shape[2]]):
                 _line(ax, phases[task:] + 1, stack[:, task:, task], style)
             _line(ax, phases + 1, _seen(stack), mean_style)
-            _finish(ax, label, tasks)
+            _finish(ax, textwrap.fill(title, int((width / columns - 0.3) / LETTER)), tasks)
         _fit(axes[0, 0], axes.flat)
+        for ax in axes[:, 0]:
+            ax.set_ylabel("accuracy (%)")
         for ax in axes.flat[: len(stacks) - columns]:
             ax.set_xlabel("")  # said below
         for ax in axes.flat[len(stacks) :]:
             ax.set_axis_off()
-        for ax in axes[:, 0]:
-            ax.set_ylabel("accuracy (%)")
-        _legend(figure, styles)
 
 
 # --- data ----------------------------------------------------------------------------------------------
@@ -151,6 +154,12 @@ def _is_joint(matrices: np.ndarray) -> bool:
     return matrices.shape[1] == 1 < matrices.shape[2]
 
 
+def _title(label: str, group: list[Record]) -> str:
+    """Returns the label and, if any, how many runs diverged."""
+    diverged = sum(bool(run.get("diverged")) for run in group)
+    return f"{label} (diverged {diverged}/{len(group)})" if diverged else label
+
+
 def _seen(matrices: np.ndarray) -> np.ndarray:
     """Returns the mean over the tasks seen so far, [seeds, phases]."""
     phases = range(matrices.shape[1])
@@ -166,22 +175,15 @@ def _method_styles(panels: Iterable[Groups]) -> dict[str, Style]:
     for groups in panels:
         for label, group in groups.items():
             runs.setdefault(label, []).extend(group)
-    if not runs:
-        raise UsageError("cannot draw: there are no records.")
     styles: dict[str, Style] = {}
     for label, group in runs.items():
-        styles[label] = style = _method_style(group[0]["method"])
+        style = _method_style(group[0]["method"]) | {"label": _title(label, group)}
         if _is_joint(_matrices(group)):
             style |= {"marker": "", "linestyle": "--"}
-        taken = [
-            other["marker"]
-            for name, other in styles.items()
-            if other["color"] == style["color"] and name != label
-        ]
+        taken = [other["marker"] for other in styles.values() if other["color"] == style["color"]]
         if style["marker"] in taken:
             style["marker"] = next((marker for marker in MARKERS if marker not in taken), style["marker"])
-        diverged = sum(bool(run.get("diverged")) for run in group)
-        style["label"] = f"{label} (diverged {diverged}/{len(group)})" if diverged else label
+        styles[label] = style
     return styles
 
 
@@ -201,14 +203,10 @@ def _task_styles(tasks: int) -> list[Style]:
 
     every = math.ceil(tasks / 10)  # a legend of ten entries can be read
     shades = colormaps["viridis"](np.linspace(0, 0.9, tasks))
+    names = ["" if task % every else f"task {task + 1}" for task in range(tasks)]
     lines = [
-        {
-            "color": tuple(shade),
-            "label": "" if task % every else f"task {task + 1}",
-            "marker": "o",
-            "markersize": 3,
-        }
-        for task, shade in enumerate(shades)
+        {"color": tuple(shade), "label": name, "marker": "o", "markersize": 3}
+        for shade, name in zip(shades, names, strict=True)
     ]
     return [*lines, {"color": "black", "label": "mean of tasks seen", "linewidth": 1.8}]
 
@@ -217,17 +215,23 @@ def _task_styles(tasks: int) -> list[Style]:
 
 
 @contextlib.contextmanager
-def _figure(path: Path | str, width: float, height: float) -> "Iterator[Figure]":
-    """Gives an empty figure, its size in inches, and writes it once it is drawn."""
+def _figure(path: Path | str, width: float, height: float, styles: Iterable[Style]) -> "Iterator[Figure]":
+    """Gives a figure with a legend below, its size without that in inches, and writes it once it is drawn."""
     try:
         import matplotlib
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
+        from matplotlib.lines import Line2D
     except ImportError as error:
         raise NeuromlError('pictures need matplotlib: pip install "neuroml-jax[bench]"') from error
     with matplotlib.rc_context(cast(Any, LOOK)):
-        figure = Figure(figsize=(width, height), dpi=200, layout="constrained")
-        FigureCanvasAgg(figure)
+        named = [style for style in styles if style["label"]]
+        labels = [textwrap.fill(style["label"], int((width - 0.6) / LETTER)) for style in named]
+        columns, lines = _legend_shape(labels, width)
+        figure = Figure(figsize=(width, height + 0.2 + 0.17 * lines), dpi=200, layout="constrained")
+        FigureCanvasAgg(figure)  # no window, and no state that pyplot shares
+        handles = [Line2D([], [], **style) for style in named]
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
         yield figure
         try:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -266,17 +270,14 @@ def _finish(ax: "Axes", title: str, tasks: int) -> None:
 
 def _fit(ax: "Axes", axes: "Iterable[Axes]") -> None:
     """Sets the scale: from zero, or from a little below the lowest line if all stay in the upper half."""
-    lowest = min((np.nanmin(line.get_ydata()) for one in axes for line in one.lines), default=0.0)
+    heights = [height for one in axes for line in one.lines for height in np.ravel(line.get_ydata())]
+    lowest = min(filter(math.isfinite, heights), default=0)
     ax.set_ylim(0 if lowest < 50 else 5 * math.floor((lowest - 1) / 5), 100)
 
 
-def _legend(figure: "Figure", styles: Iterable[Style]) -> None:
-    """Writes one legend below all panels, in as many columns as fit."""
-    from matplotlib.lines import Line2D
-
-    handles = [Line2D([], [], **style) for style in styles if style["label"]]
-    widths = [0.5 + 0.062 * len(str(handle.get_label())) for handle in handles]  # inches, for 8 point letters
-    room = figure.get_figwidth()
-    fitting = len(handles) if sum(widths) < room else max(1, int(room / max(widths)))
-    rows = math.ceil(len(handles) / fitting)
-    figure.legend(handles=handles, loc="outside lower center", ncols=math.ceil(len(handles) / rows))
+def _legend_shape(labels: Sequence[str], width: float) -> tuple[int, int]:
+    """Returns how many columns fit side by side, and how many lines the legend then has."""
+    widths = [0.5 + LETTER * max(map(len, label.splitlines())) for label in labels]
+    fitting = len(labels) if sum(widths) < width else max(1, int(width / max(widths)))
+    rows = math.ceil(len(labels) / fitting)
+    return math.ceil(len(labels) / rows), rows * max(len(label.splitlines()) for label in labels)

@@ -103,7 +103,7 @@ def finished(path: Path | str) -> set[tuple[str, str, int]]:
 
     A seed that diverged is finished: it would diverge again.
     """
-    return {_identity(record) for record in read(path)} if Path(path).exists() else set()
+    return {identity(record) for record in read(path)} if Path(path).exists() else set()
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -188,7 +188,7 @@ def metric(record: Record, name: str) -> float | None:
 
 def latest(records: Iterable[Record]) -> list[Record]:
     """Returns the last record of each (config_hash, method, seed), in the order of their first."""
-    return list({(_setting(record), _identity(record)): record for record in records}.values())
+    return list({(_setting(record), identity(record)): record for record in records}.values())
 
 
 def by_setting(records: Iterable[Record]) -> dict[tuple[str, str, str], list[Record]]:
@@ -202,7 +202,7 @@ def by_setting(records: Iterable[Record]) -> dict[tuple[str, str, str], list[Rec
 def by_label(records: Iterable[Record]) -> dict[str, list[Record]]:
     """Splits the records of one setting by method and configuration: the newest of each seed, in order.
 
-    The label is the method and, if it has several configurations, what differs: `ewc (strength=10.0)`.
+    The label is the method and, if it has several configurations, what differs: `ewc (strength=10)`.
     """
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in latest(records):
@@ -212,7 +212,7 @@ def by_label(records: Iterable[Record]) -> dict[str, list[Record]]:
     for (method, digest), group in groups.items():
         rivals = [config for (rival, _), config in configs.items() if rival == method]
         settings = ", ".join(
-            f"{'.'.join(path[1:] or path)}={entry}"  # without the heading, "protocol" or "hyperparameters"
+            _named(path, entry)
             for path, entry in configs[method, digest].items()
             if any(rival.get(path) != entry for rival in rivals)
         )
@@ -309,7 +309,7 @@ def _method_json(seeds: list[int], group: list[Record]) -> Record:
     return entry | costs | {"diverged": list(summary.diverged)}
 
 
-def _identity(record: Record) -> tuple[str, str, int]:
+def identity(record: Record) -> tuple[str, str, int]:
     """Returns what tells a run from any other."""
     return record["config_hash"], record["method"], record["seed"]
 
@@ -326,6 +326,12 @@ def _flat(config: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tup
             yield from _flat(entry, (*path, name))
         else:
             yield (*path, name), entry
+
+
+def _named(path: tuple[str, ...], entry: Any) -> str:
+    """Returns name=value, without the heading ("protocol", "hyperparameters") that the entry stands under."""
+    name = ".".join(path[1:] or path)
+    return f"{name}={entry:g}" if isinstance(entry, float) else f"{name}={entry}"
 
 
 def _plain(entry: Any) -> Any:

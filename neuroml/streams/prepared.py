@@ -31,6 +31,7 @@ class Split(NamedTuple):
 _BATCH = (
     1000  # records read at once; many, so that a group of records is unpacked once and not for each of them
 )
+_FIRST_BYTES = 2**16  # the least that array_record writes; dataset_info.json is smaller
 _REMARKS_ON_SPEED = ("Grain requires group size 1", "OpenCV is not installed")
 
 
@@ -155,9 +156,16 @@ def _cache_folder() -> Path:
 
 
 def _checksum(folder: Path) -> str:
-    """Identifies a prepared folder by its description and by the names and sizes of its files."""
-    files = sorted((path.name, path.stat().st_size) for path in folder.iterdir())
-    return hashlib.sha256((folder / "dataset_info.json").read_bytes() + repr(files).encode()).hexdigest()[:16]
+    """Identifies a prepared folder by the name, the size and the first bytes of each of its files.
+
+    The first bytes, because array_record pads its files: unlike sets can have the same sizes. Not all bytes,
+    because that would take longer than to map the cache.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(filter(Path.is_file, folder.iterdir())):
+        with path.open("rb") as file:
+            digest.update(f"{path.name} {path.stat().st_size} ".encode() + file.read(_FIRST_BYTES))
+    return digest.hexdigest()[:16]
 
 
 def _read_cache(stem: str, count: int, shape: tuple[int, ...]) -> Split | None:

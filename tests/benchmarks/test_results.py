@@ -240,13 +240,15 @@ def test_label_is_the_method_alone_where_that_is_enough():
 
 def test_label_names_only_what_differs():
     rows = [record(config=strength(number)) for number in (1.0, 10.0)] + [record("si", config=strength(3.0))]
-    assert list(results.by_label(rows)) == ["ewc (strength=1.0)", "ewc (strength=10.0)", "si"]
+    assert list(results.by_label(rows)) == ["ewc (strength=1)", "ewc (strength=10)", "si"]
     nested = [{"hyperparameters": {"rule": {"decay": decay, "same": 1}, "sizes": [4, 4]}} for decay in (0, 1)]
     rows = [record(config=config) for config in nested]
     assert list(results.by_label(rows)) == ["ewc (rule.decay=0)", "ewc (rule.decay=1)"]
 
 
 def test_labels_never_collide():
+    near = [record(config=strength(number)) for number in (0.1, 0.1 + 1e-9)]
+    assert list(results.by_label(near)) == ["ewc (strength=0.1)", f"ewc ({near[1]['config_hash']})"]
     rows = [record(config={}), record(config=strength(1.0)), record(config={}, config_hash="0123456789ab")]
     labels = list(results.by_label(rows))
     assert len(labels) == 3 and labels[0] == "ewc" and labels[2] == "ewc (0123456789ab)"
@@ -349,8 +351,8 @@ def test_to_json_has_this_shape():
 def test_to_json_labels_configurations():
     rows = [record(config=strength(number)) for number in (1.0, 10.0)]
     assert list(results.to_json("split_mnist", "class", rows)["methods"]) == [
-        "ewc (strength=1.0)",
-        "ewc (strength=10.0)",
+        "ewc (strength=1)",
+        "ewc (strength=10)",
     ]
 
 

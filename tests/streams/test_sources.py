@@ -1,4 +1,4 @@
-"""Data sets by name: the embedded digits, prepared folders, the cache, and what is said when something is wrong."""
+"""Data sets by name: the digits, prepared folders, the cache, and what is said when something is wrong."""
 
 import concurrent.futures
 import importlib.util
@@ -148,7 +148,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(data_dir, tmp_path, monk
 
 
 def test_the_users_cache_folder_is_the_default(monkeypatch):
-    monkeypatch.delenv("NEUROML_CACHE_DIR")
+    monkeypatch.delenv("NEUROML_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
     assert "neuroml" in prepared._cache_folder().parts
 

@@ -1,0 +1,244 @@
+"""What the commands do. Each imports what it needs when it runs."""
+
+import functools
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks import cli, suite
+from neuroml.errors import DataError, UsageError
+
+
+@functools.singledispatch
+def execute(command: Any) -> int:
+    """Carries out a command of `benchmarks.cli` and returns the exit status."""
+    raise TypeError(type(command))
+
+
+@execute.register
+def _list(command: cli.List) -> int:
+    from neuroml.methods import methods
+
+    print("Suites (python -m benchmarks run NAME)\n")
+    for name in suite.names():
+        one = suite.load(name)
+        print(f"  {name:22} {one.summary}\n{'':25}scenarios {', '.join(one.scenarios)}; {', '.join(one.methods)}")
+    print("\nMethods (--methods a,b --set method.name=value)\n")
+    for name, method in methods.items():
+        settings = {**method.hyperparameters, **method.options}
+        print(f"  {name:22} {method.summary}")
+        if settings:
+            print(f"{'':25}{', '.join(f'{key}={value}' for key, value in settings.items())}")
+    return 0
+
+
+@execute.register
+def _run(command: cli.Run) -> int:
+    from benchmarks import results, tables
+
+    jobs, usual = _jobs(command)
+    _check_writable(command.out)
+    seeds = _seeds(command.seeds, jobs[0].suite.seeds)
+    data = _load(jobs[0].suite.data, command.data_dir)
+    records = _run_jobs(jobs, data, seeds, command, usual)
+    summaries = results.summarize(records)
+    by_scenario = {job.scenario: [] for job in jobs}
+    for record in records:
+        by_scenario[record["scenario"]].append(record)
+    if command.json:
+        objects = {s: results.to_json(jobs[0].suite.name, s, rows) for s, rows in by_scenario.items()}
+        one = next(iter(objects.values())) if len(objects) == 1 else {"suite": jobs[0].suite.name, "scenarios": objects}
+        print(json.dumps(one, allow_nan=False))
+    else:
+        print(tables.markdown(summaries))
+    plots = _draw(by_scenario, command.out, jobs[0].suite.name)
+    print(f"results and {plots} are in {command.out}/", file=sys.stderr)
+    return 1 if all(record["diverged"] for record in records) else 0
+
+
+@execute.register
+def _tune(command: cli.Tune) -> int:
+    from benchmarks import tuning
+
+    one = suite.load(command.suite)
+    scenarios = (command.scenario,) if command.scenario else one.scenarios
+    names = command.methods.split(",") if command.methods else list(one.grids)
+    _check_writable(command.out)
+    data = _load(one.data, command.data_dir).held_out()
+    print(tuning.tune(one, names, scenarios, data, _seeds(command.seeds, 0), command.out))
+    return 0
+
+
+@execute.register
+def _table(command: cli.Table) -> int:
+    from benchmarks import tables
+
+    text = tables.directory(command.directory)
+    print(text)
+    if command.readme:
+        changed = tables.update_readme(command.readme, readme_tables(command.directory))
+        print(f"{command.readme} {'updated' if changed else 'was up to date'}", file=sys.stderr)
+    return 0
+
+
+@execute.register
+def _plot(command: cli.Plot) -> int:
+    from benchmarks import results
+
+    files = _result_files(command.directory)
+    suites: dict[str, dict[str, list]] = {}
+    for path in files:
+        name, scenario = path.stem.rsplit(".", 1)
+        suites.setdefault(name, {})[scenario] = results.latest(results.read(path))
+    for name, by_scenario in suites.items():
+        print(f"{name}: {_draw(by_scenario, command.directory, name)}", file=sys.stderr)
+    return 0
+
+
+@execute.register
+def _data(command: cli.Data) -> int:
+    from benchmarks.data import import_originals
+
+    default = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
+    target = (command.data_dir or Path(default)).expanduser()
+    for name in import_originals(command.source, target, command.name):
+        print(f"{name} is ready in {target}")
+    return 0
+
+
+def readme_tables(directory: Path) -> dict[str, str]:
+    """Returns {file name without ending: table} for every result file of a folder."""
+    from benchmarks import results, tables
+
+    files = _result_files(directory)
+    return {path.stem: tables.markdown(results.summarize(results.latest(results.read(path)))) for path in files}
+
+
+def _jobs(command: cli.Run) -> tuple[list[Any], str]:
+    """Returns the jobs that a command asks for, and the suite's own data set."""
+    from benchmarks import runner
+    from neuroml.errors import unknown
+    from neuroml.methods import methods
+    from neuroml.streams.sources import SOURCES
+
+    one = suite.load(command.suite)
+    usual = one.data
+    names = [name.strip() for name in command.methods.split(",")] if command.methods else list(one.methods)
+    for name in names:
+        if name not in methods:
+            raise unknown("method", name, methods)
+    if command.data:
+        if command.data not in SOURCES:
+            raise unknown("data set", command.data, SOURCES)
+        one = runner.dataclasses.replace(one, data=command.data)
+    settings = dict(suite.parse_setting(text) for text in command.set)
+    one = suite.change(one, settings, {name: methods[name] for name in names})
+    return runner.jobs_of(one, names, [command.scenario] if command.scenario else one.scenarios), usual
+
+
+def _run_jobs(jobs: list[Any], data: Any, seeds: list[int], command: cli.Run, usual: str) -> list[dict[str, Any]]:
+    """Runs the jobs under a progress bar; returns the newest records of the configurations and seeds asked for."""
+    from benchmarks import logging, results, runner
+
+    _keep_compiled_programs()
+    sink = logging.sink(command.wandb)
+    for path in {runner.file_of(command.out, job, usual) for job in jobs} if command.fresh else ():
+        path.unlink(missing_ok=True)
+    found = []
+    with _progress(jobs, len(seeds)) as advance:
+        for job in jobs:
+            path = runner.file_of(command.out, job, usual)
+            for record in runner.run_job(job, data, seeds, path, functools.partial(advance, job)):
+                sink(record)
+            wanted = {(results.config_hash(job.config), job.name, seed) for seed in seeds}
+            kept = [r for r in results.latest(results.read(path)) if results.identity(r) in wanted]
+            found.extend(kept)
+            results.write_csv(path.with_suffix(".csv"), results.summarize(results.latest(results.read(path))))
+    _tell_of_old_code(found)
+    return found
+
+
+def _progress(jobs: list[Any], seeds: int) -> Any:
+    """Returns a context whose value, `advance(job, runs)`, moves a bar on standard error."""
+    import contextlib
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    @contextlib.contextmanager
+    def bars():
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            bar = progress.add_task("", total=len(jobs) * seeds)
+
+            def advance(job, runs):
+                progress.update(bar, advance=runs, description=f"{job.scenario:6} {job.name}")
+
+            yield advance
+
+    return bars()
+
+
+def _draw(by_scenario: dict[str, list], out: Path, name: str) -> str:
+    from benchmarks import plots
+
+    overview = out / f"{name}.png"
+    plots.accuracy_over_tasks(by_scenario, overview)
+    for scenario, records in by_scenario.items():
+        plots.per_task(records, out / f"{name}.{scenario}.tasks.png")
+    return overview.name
+
+
+def _tell_of_old_code(records: list[dict[str, Any]]) -> None:
+    revisions = {record["git"]["revision"] for record in records}
+    if len(revisions) > 1:
+        print(
+            f"these results come from {len(revisions)} revisions of the code; --fresh runs all of them anew.",
+            file=sys.stderr,
+        )
+
+
+def _seeds(given: int | None, usual: int) -> list[int]:
+    number = usual if given is None else given
+    if number < 1:
+        raise UsageError(f"--seeds {number}: at least one seed is needed.")
+    return list(range(number))
+
+
+def _load(name: str, data_dir: Path | None) -> Any:
+    from neuroml.streams.sources import load
+
+    return load(name, data_dir)
+
+
+def _check_writable(folder: Path) -> None:
+    """Raises before the work is done, not after."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as why:
+        raise DataError(f"cannot write to {folder}: {why.strerror}. Choose another folder with --out.") from None
+
+
+def _result_files(directory: Path) -> list[Path]:
+    files = sorted(directory.glob("*.jsonl"))
+    if not files:
+        raise DataError(f"there are no result files (*.jsonl) in {directory}. `run` writes them to --out.")
+    return files
+
+
+def _keep_compiled_programs() -> None:
+    """Turns the persistent compilation cache on, unless the user has set one."""
+    import jax
+    import platformdirs
+
+    if not jax.config.jax_compilation_cache_dir:
+        jax.config.update("jax_compilation_cache_dir", str(Path(platformdirs.user_cache_dir("neuroml")) / "xla"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+

@@ -1,0 +1,216 @@
+"""Runs a suite: builds its experiments, drives them seed by seed, and writes each result as soon as it is there."""
+
+import dataclasses
+import datetime
+import functools
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import neuroml
+from benchmarks import results
+from benchmarks.suite import NETWORKS, STREAMS, Suite
+from neuroml import metrics
+from neuroml.errors import UsageError, unknown
+from neuroml.experiment import Experiment
+from neuroml.methods import Method, methods
+from neuroml.running import Result, choose_modes, run
+from neuroml.streams import scenarios
+from neuroml.streams.dataset import Dataset
+from neuroml.streams.scenarios import Maker
+
+# Points of a learning curve that a result file keeps.
+CURVE = 200
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One method of a suite in one scenario."""
+
+    suite: Suite
+    scenario: str
+    name: str
+
+    @property
+    def method(self) -> Method:
+        """The recipe."""
+        return methods[self.name]
+
+    @property
+    def hyperparameters(self) -> dict[str, float]:
+        """The numbers that the method runs with, the learning rate among them."""
+        given = self.suite.given(self.name, self.scenario)
+        full = {name: given.get(name, default) for name, default in self.method.hyperparameters.items()}
+        return {"learning_rate": self.suite.learning_rate, **full}
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The static options that the method runs with."""
+        given = self.suite.given(self.name, self.scenario)
+        return {name: given.get(name, default) for name, default in self.method.options.items()}
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """All that a result depends on but the seed and the code."""
+        identity = {"suite": self.suite.name, "data": self.suite.data, "scenario": self.scenario, "method": self.name}
+        settings = {**self.hyperparameters, **self.options}
+        return {**identity, "protocol": self.suite.protocol(), "hyperparameters": settings}
+
+    @functools.cached_property
+    def experiment(self) -> Experiment:
+        """The experiment, compiled once for all seeds."""
+        suite = self.suite
+        return Experiment(
+            self.method,
+            network_of(suite),
+            maker_of(suite, self.scenario),
+            batch_size=suite.batch_size,
+            epochs=suite.epochs,
+            iterations=suite.joint_iterations if self.method.joint and suite.iterations else suite.iterations,
+            optimizer=suite.optimizer,
+            options=self.options,
+            samples=suite.samples,
+        )
+
+
+def network_of(suite: Suite) -> Callable[[tuple[int, ...], int], neuroml.Network]:
+    """Returns what makes the suite's network for an image shape and a number of outputs."""
+    if suite.network == "mlp":
+        return lambda shape, outputs: neuroml.mlp(shape, suite.hidden, outputs, initialization=suite.initialization)
+    if suite.network == "cnn":
+        return lambda shape, outputs: neuroml.cnn(shape, outputs=outputs, initialization=suite.initialization)
+    raise unknown("network", suite.network, NETWORKS)
+
+
+def maker_of(suite: Suite, scenario: str) -> Maker:
+    """Returns the suite's stream in a scenario."""
+    if suite.stream not in STREAMS:
+        raise unknown("stream", suite.stream, STREAMS)
+    if suite.stream == "label_permuted":
+        base = scenarios.label_permuted(suite.tasks)
+    elif suite.stream == "permuted":
+        base = scenarios.permuted(suite.tasks, scenario, pad=suite.pad)
+    else:
+        base = getattr(scenarios, suite.stream)(suite.tasks, scenario)
+    return base if suite.window is None else scenarios.blended(base, suite.window)
+
+
+def jobs_of(suite: Suite, names: Sequence[str], chosen: Sequence[str]) -> list[Job]:
+    """Returns the jobs, and refuses at once what could only fail later."""
+    for name in names:
+        if name not in methods:
+            raise unknown("method", name, methods)
+    for scenario in chosen:
+        if scenario not in suite.scenarios:
+            raise unknown(f"scenario of {suite.name}", scenario, suite.scenarios)
+    jobs = [Job(suite, scenario, name) for scenario in chosen for name in names]
+    for job in jobs:
+        if suite.window is not None and job.method.boundaries(job.options):
+            able = sorted(name for name, method in methods.items() if not method.boundaries(method.options))
+            raise UsageError(
+                f"{job.name} consolidates where a task ends, and {suite.name} does not tell where that is. "
+                f"These run without: {', '.join(able)}."
+            )
+    return jobs
+
+
+def file_of(out: Path, job: Job, usual_data: str) -> Path:
+    """Returns the result file of a job: one for each suite, data set and scenario."""
+    data = "" if job.suite.data == usual_data else f".{job.suite.data}"
+    return out / f"{job.suite.name}{data}.{job.scenario}.jsonl"
+
+
+def run_job(
+    job: Job, data: Dataset, seeds: Sequence[int], path: Path, report: Callable[[int], None] = lambda runs: None
+) -> Iterator[dict[str, Any]]:
+    """Runs a job for the seeds that its file does not hold yet, and yields the new records, already written.
+
+    Args:
+      job: what to run.
+      data: the data set.
+      seeds: which seeds.
+      path: the result file.
+      report: called with the number of seeds that have just been finished.
+    """
+    config = job.config
+    identity = results.config_hash(config)
+    done = {seed for known, name, seed in results.finished(path) if (known, name) == (identity, job.name)}
+    todo = [seed for seed in seeds if seed not in done]
+    if len(todo) < len(seeds):
+        report(len(seeds) - len(todo))
+    for group in _groups(job, data, todo):
+        result = run(job.experiment, data, seeds=group, hyperparameters=job.hyperparameters)
+        records = [_record(job, identity, seed, i, result) for i, seed in enumerate(group)]
+        results.append(path, records)
+        report(len(group))
+        yield from records
+
+
+def _groups(job: Job, data: Dataset, seeds: list[int]) -> Iterator[list[int]]:
+    """Splits the seeds into calls: all at once where they are vmapped, else as many as there are devices."""
+    import jax
+
+    if not seeds:
+        return
+    together = choose_modes(job.experiment, data)[1] == "vmap"
+    width = len(seeds) if together else len(jax.local_devices())
+    for first in range(0, len(seeds), width):
+        yield seeds[first : first + width]
+
+
+def _record(job: Job, identity: str, seed: int, i: int, result: Result) -> dict[str, Any]:
+    accuracy = result.accuracy[i].astype(float)
+    phase, step = (int(number) for number in result.diverged[i])
+    diverged = None if phase < 0 else {"phase": phase, "step": step}
+    if diverged:
+        where = f"task {phase}, step {step}"
+        print(
+            f"{job.name}, seed {seed}: the loss stopped being finite at {where}; this run is marked diverged. "
+            "Other seeds are not touched. A smaller learning rate or strength may help.",
+            file=sys.stderr,
+        )
+    return {
+        "suite": job.suite.name,
+        "data": job.suite.data,
+        "scenario": job.scenario,
+        "method": job.name,
+        "seed": seed,
+        "config": job.config,
+        "config_hash": identity,
+        "accuracy": accuracy.tolist(),
+        "loss_curve": _thinned(result.loss[i]),
+        "online_accuracy_curve": _thinned(result.online_accuracy[i]),
+        "diverged": diverged,
+        "metrics": _metrics(accuracy),
+        "bytes": result.bytes,
+        "flops": result.flops,
+        "seconds": result.seconds,
+        "compile_seconds": result.compile_seconds,
+        "modes": result.modes,
+        **results.environment(),
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _metrics(accuracy: np.ndarray) -> dict[str, float | None]:
+    """Returns the metrics of one accuracy matrix; those that need a row a task are None for joint training."""
+    square = accuracy.shape[0] == accuracy.shape[1] > 1
+    later: Mapping[str, Callable[[np.ndarray], Any]] = {
+        "average_incremental_accuracy": metrics.average_incremental_accuracy,
+        "learning_accuracy": metrics.learning_accuracy,
+        "forgetting": metrics.forgetting,
+        "backward_transfer": metrics.backward_transfer,
+    }
+    found = {name: float(measure(accuracy)) if square else None for name, measure in later.items()}
+    return {"accuracy": float(metrics.average_accuracy(accuracy)), **found}
+
+
+def _thinned(curve: np.ndarray) -> list[float]:
+    """Returns the means of at most `CURVE` stretches of a curve over all phases, idle steps left out."""
+    flat = curve.reshape(-1)
+    flat = flat[~np.isnan(flat)]
+    parts = np.array_split(flat, min(CURVE, flat.size)) if flat.size else []
+    return [float(f"{part.mean():.5g}") for part in parts]

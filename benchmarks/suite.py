@@ -1,0 +1,142 @@
+"""A suite: a published protocol as plain data. Importing it imports neither JAX nor Flax."""
+
+import ast
+import dataclasses
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from typing import Any
+
+from neuroml.errors import UsageError, unknown
+
+STREAMS = ("split", "permuted", "rotated", "label_permuted")
+NETWORKS = ("mlp", "cnn")
+
+# Fields that `--set` may not touch: they have options of their own, or are not numbers.
+_FIXED = ("name", "summary", "scenarios", "methods", "seeds", "hyperparameters", "options", "grids", "stream", "data")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Suite:
+    """What is trained on what, for how long. Every field but the names is part of a result's identity."""
+
+    name: str
+    summary: str
+    data: str
+    stream: str = "split"
+    tasks: int = 5
+    pad: int = 0  # pixels added at each edge before a permutation
+    window: int | None = None  # examples over which tasks blend into each other; None: boundaries are given
+    scenarios: tuple[str, ...] = ("task", "domain", "class")
+    network: str = "mlp"
+    hidden: tuple[int, ...] = (400, 400)
+    initialization: str = "torch"
+    batch_size: int = 128
+    epochs: int | None = None
+    iterations: int | None = None
+    joint_iterations: int | None = None  # steps of joint training, where `iterations` counts those of a task
+    optimizer: str = "adam"
+    learning_rate: float = 1e-3
+    samples: int = 1000  # training examples of a task that a consolidation may look at
+    methods: tuple[str, ...] = ("naive", "joint", "ewc", "si", "er")
+    seeds: int = 5
+    # {method: {name: value, or {scenario: value}}}: numbers, which may be swept, and static options.
+    hyperparameters: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    options: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    # {method: {name: values}}: what `tune` tries; methods are given the same number of trials.
+    grids: Mapping[str, Mapping[str, tuple[float, ...]]] = dataclasses.field(default_factory=dict)
+
+    def given(self, method: str, scenario: str) -> dict[str, Any]:
+        """Returns the hyperparameters and options that the suite sets for a method in a scenario."""
+        both = {**self.hyperparameters.get(method, {}), **self.options.get(method, {})}
+        return {name: v[scenario] if isinstance(v, Mapping) else v for name, v in both.items()}
+
+    def protocol(self) -> dict[str, Any]:
+        """Returns what is the same for all methods, as it goes into a result."""
+        leave_out = ("name", "summary", "scenarios", "methods", "seeds", "hyperparameters", "options", "grids")
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: value for name, value in fields.items() if name not in leave_out}
+
+
+def names() -> list[str]:
+    """Returns the names of all suites: the files in `configs/`."""
+    import configs
+
+    return sorted(module.name for module in pkgutil.iter_modules(configs.__path__))
+
+
+def load(name: str) -> Suite:
+    """Returns the suite that `configs/<name>.py` defines; it is called `suite` there."""
+    if name not in names():
+        raise unknown("suite", name, names())
+    return importlib.import_module(f"configs.{name}").suite
+
+
+def explanation(name: str) -> str:
+    """Returns the docstring of a suite's file: command, minutes and the numbers to expect."""
+    load(name)
+    return (importlib.import_module(f"configs.{name}").__doc__ or "").strip()
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """Returns name and value of `name=value`; the value is a Python literal, or else a word.
+
+    >>> parse_setting("ewc.strength=1e3"), parse_setting("keep=ring")
+    (('ewc.strength', 1000.0), ('keep', 'ring'))
+    """
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise UsageError(f"--set takes name=value, for instance --set iterations=500; given: {text!r}.")
+    try:
+        return name.strip(), ast.literal_eval(value.strip())
+    except (ValueError, SyntaxError):
+        return name.strip(), value.strip()
+
+
+def change(suite: Suite, settings: Mapping[str, Any], methods: Mapping[str, Any]) -> Suite:
+    """Returns the suite with `--set` applied: fields of the protocol, `name` of any chosen method, `method.name`.
+
+    Args:
+      suite: the suite.
+      settings: {name: value}.
+      methods: {name: `neuroml.methods.Method`} that are to run.
+    """
+    for name, value in settings.items():
+        suite = _change_one(suite, name, value, methods)
+    return suite
+
+
+def _change_one(suite: Suite, name: str, value: Any, methods: Mapping[str, Any]) -> Suite:
+    fields = {field.name for field in dataclasses.fields(suite)} - set(_FIXED)
+    if name in fields:
+        other = {"epochs": "iterations", "iterations": "epochs"}.get(name)
+        changes = {name: _like(name, value, getattr(suite, name)), **({other: None} if other else {})}
+        return dataclasses.replace(suite, **changes)
+    method, dot, own = name.rpartition(".")
+    wanted = [method] if dot else list(methods)
+    if dot and method not in methods:
+        raise unknown("method in --set (it must be among --methods)", method, methods)
+    found = [m for m in wanted if own in {**methods[m].hyperparameters, **methods[m].options}]
+    if not found:
+        theirs = {n for m in wanted for n in (*methods[m].hyperparameters, *methods[m].options)}
+        raise unknown("hyperparameter", name, theirs | (set() if dot else fields))
+    for m in found:
+        kind = "hyperparameters" if own in methods[m].hyperparameters else "options"
+        default = {**methods[m].hyperparameters, **methods[m].options}[own]
+        table = getattr(suite, kind)
+        merged = {**table, m: {**table.get(m, {}), own: _like(name, value, default)}}
+        suite = dataclasses.replace(suite, **{kind: merged})
+    return suite
+
+
+def _like(name: str, value: Any, default: Any) -> Any:
+    """Returns the value if it is of the kind of the default, with an int for a float and a tuple for one number."""
+    if isinstance(default, tuple):
+        return value if isinstance(value, tuple) else (value,)
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if default is not None and type(value) is not type(default):
+        raise UsageError(f"{name}={value!r} should be a {type(default).__name__}, like {default!r}.")
+    if default is None and not isinstance(value, int | None):
+        raise UsageError(f"{name}={value!r} should be a whole number.")
+    return value
