@@ -76,10 +76,10 @@ def _find(source: Path, name: str | None) -> dict[str, Callable[[], Originals]]:
 
 
 def _candidates(source: Path, name: str | None) -> Iterator[Files]:
-    if source.is_file():
+    if source.is_file() and source.match("*.t*gz"):
         yield originals.open_tar(source)
     elif not source.is_dir():
-        raise DataError(f"{source} does not exist.")
+        raise DataError(f"{source} is neither a folder nor a .tar.gz file.")
     folders = [source, *sorted(source.glob("*/")), *sorted(source.glob("*/*/"))]  # torchvision has MNIST/raw
     yield from map(originals.open_folder, filter(Path.is_dir, folders))
     for folder in folders:
@@ -94,7 +94,7 @@ def _tell_idx_apart(folder: Path, source: Path, name: str | None) -> str | None:
         if "fashion" in part.lower():
             return "fashion_mnist"
         if "mnist" in part.lower():
-            return None if "kmnist" in part.lower() else "mnist"  # a third set with these file names
+            return None if "kmnist" in part.lower() else "mnist"  # KMNIST has these file names too
     if name is None:
         raise UsageError(
             f"{folder} holds files of MNIST or of Fashion-MNIST: their names are the same. Say which with "
@@ -112,9 +112,7 @@ def _import(name: str, parse: Callable[[], Originals], data_dir: Path) -> None:
         print(f"{name} is already prepared in {target}.")
         return
     if target.exists():
-        raise DataError(
-            f"{target} holds {name} in a format other than array_record. Give another --data-dir."
-        )
+        raise DataError(f"{target} holds a format other than array_record. Give another --data-dir.")
     data = parse()
     try:
         _prepare(name, data, target)
@@ -134,9 +132,7 @@ def _prepare(name: str, data: Originals, target: Path) -> None:
         builder = _builder(name, data)(data_dir=scratch)
         for label, names in data.label_names.items():
             builder.info.features[label].names = names
-        with contextlib.redirect_stdout(
-            io.StringIO()
-        ):  # TFDS speaks of a download, and of the scratch folder
+        with contextlib.redirect_stdout(io.StringIO()):  # it speaks of a download and of the scratch folder
             builder.download_and_prepare(file_format="array_record")
         target.parent.mkdir(exist_ok=True)
         os.replace(builder.data_dir, target)

@@ -37,6 +37,7 @@ METHODS = (
     *("mas", "agem", "icarl", "gem", "er_ace", "sleep"),
     *("online_ewc", "gdumb", "dgr", "hat", "xdg", "neurogenesis"),
     *("packnet", "der", "slda", "owm", "cbp", "homeostasis"),
+    *("ewc_every", "bic", "gpm", "si_every", "si_on_surprise", "redo"),
 )
 LOOK = {
     "font.size": 8,

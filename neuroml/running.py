@@ -201,7 +201,12 @@ def _program(experiment: Experiment, seeds_mode: str, runs: int, shapes: _Shapes
             return jax.vmap(whole, in_axes=(0, 0, None))(keys, settings, data)
         return jax.lax.map(lambda run: whole(*run, data), (keys, settings))
 
-    return jax.jit(_over_devices(every_run, runs)).lower(*shapes.restored()).compile()
+    return jax.jit(_over_devices(every_run, runs)).lower(*shapes.restored()).compile(_compiler_options())
+
+
+def _compiler_options() -> dict[str, Any]:
+    """On CPU, LLVM's heavier passes double the compile time and gain nothing: the time is in the matrix library."""
+    return {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
 
 
 def _devices(runs: int) -> list[Any]:
@@ -243,7 +248,8 @@ class _Programs:
     def __init__(self, experiment: Experiment, shapes: _Shapes):
         stream, _ = jax.eval_shape(experiment.begin, *_one(experiment), shapes.restored()[2])
         axes = dataclasses.replace(jax.tree.map(lambda _: 0, stream), data=None)
-        compiled = lambda f, i, o, **more: jax.jit(jax.vmap(f, in_axes=i, out_axes=o), **more)
+        options = {"compiler_options": _compiler_options()}
+        compiled = lambda f, i, o, **more: jax.jit(jax.vmap(f, in_axes=i, out_axes=o), **options, **more)
         self.begin = compiled(experiment.begin, (0, 0, None), (axes, 0))
         self.order = compiled(experiment.order, (0, axes, None), (None, 0, 0))
         self.step = compiled(experiment.step, (0, axes, None, 0, (None, 0, 0)), 0, donate_argnums=3)

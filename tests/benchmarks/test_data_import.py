@@ -302,7 +302,7 @@ def test_unknown_names_and_empty_folders(tmp_path):
     with pytest.raises(UsageError, match="Did you mean 'cifar10'"):
         import_originals(tmp_path, tmp_path / "tfds", "cifar-10")
     refuse(tmp_path, tmp_path, "holds no original files", "ubyte[.gz]", "cifar-100-python.tar.gz")
-    refuse(tmp_path, tmp_path / "nowhere", "does not exist")
+    refuse(tmp_path, tmp_path / "nowhere", "neither a folder nor a .tar.gz file")
 
 
 def cut(content):

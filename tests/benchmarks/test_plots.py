@@ -242,12 +242,16 @@ def test_without_matplotlib_the_error_says_what_to_install(tmp_path, monkeypatch
         plots.accuracy_over_tasks({"class": [record()]}, tmp_path / "a.png")
 
 
-def test_equal_results_are_equal_files_and_settings_stay(tmp_path):
-    before = dict(matplotlib.rcParams)
+def test_equal_results_are_equal_files(tmp_path):
     for name in ("a.png", "b.png"):
         plots.per_task([record(seed=seed) for seed in range(2)], tmp_path / name)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    assert dict(matplotlib.rcParams) == before
+
+
+def test_the_settings_of_the_user_stay(tmp_path):
+    with matplotlib.rc_context({"font.size": 17, "legend.frameon": True}):
+        plots.per_task([record()], tmp_path / "a.png")
+        assert matplotlib.rcParams["font.size"] == 17 and matplotlib.rcParams["legend.frameon"]
 
 
 def test_matplotlib_comes_late_and_pyplot_never(tmp_path):

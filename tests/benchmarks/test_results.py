@@ -190,17 +190,24 @@ def test_an_unwritable_place_says_what_to_do(tmp_path):
         results.append(tmp_path, [record()])
 
 
-def test_writers_at_the_same_time_do_not_mix_lines(tmp_path):
+def test_a_writer_waits_for_another(tmp_path):
+    fcntl = pytest.importorskip("fcntl")
     path = tmp_path / "a.jsonl"
-    rows = [[record(seed=10 * worker + i, loss_curve=[0.5] * 5000) for i in range(5)] for worker in range(4)]
-    threads = [threading.Thread(target=results.append, args=(path, some)) for some in rows]
-    for thread in threads:
+    results.append(path, [record(seed=0)])
+    with path.open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        other.write(b'{"half": ')
+        other.flush()
+        thread = threading.Thread(target=results.append, args=(path, [record(seed=1)]))
         thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(row["seed"] for row in results.read(path)) == sorted(
-        row["seed"] for some in rows for row in some
-    )
+        thread.join(0.2)
+        assert thread.is_alive()
+        assert path.read_bytes().endswith(
+            b'{"half": '
+        )  # which is not taken for the fragment of a dead machine
+        other.truncate(path.stat().st_size - len(b'{"half": '))
+    thread.join(10)
+    assert [row["seed"] for row in results.read(path)] == [0, 1]
 
 
 def test_a_missing_file_has_nothing_finished_but_cannot_be_read(tmp_path):

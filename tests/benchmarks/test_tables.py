@@ -110,8 +110,8 @@ def test_show_prints_the_same_cells():
 
 
 def test_show_keeps_brackets_and_folds_rather_than_cuts():
-    runs = [record(config={"hyperparameters": {"sizes": sizes}}) for sizes in ([8, 8], [16])]
-    assert "sizes=[8, 8]" in printed(*runs)
+    runs = [record(config={"hyperparameters": {"mode": mode}}) for mode in ("[bold]", "[16]")]
+    assert "mode=[bold]" in printed(*runs)
     assert "…" not in printed(*runs, width=60)
 
 
