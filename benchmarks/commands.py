@@ -38,6 +38,7 @@ def _list(command: cli.List) -> int:
 def _run(command: cli.Run) -> int:
     from benchmarks import results, tables
 
+    _prepare_jax()
     jobs, usual = _jobs(command)
     _check_writable(command.out)
     seeds = _seeds(command.seeds, jobs[0].suite.seeds)
@@ -142,7 +143,6 @@ def _run_jobs(jobs: list[Any], data: Any, seeds: list[int], command: cli.Run, us
     """Runs the jobs under a progress bar; returns the newest records of the configurations and seeds asked for."""
     from benchmarks import logging, results, runner
 
-    _keep_compiled_programs()
     sink = logging.sink(command.wandb)
     for path in {runner.file_of(command.out, job, usual) for job in jobs} if command.fresh else ():
         path.unlink(missing_ok=True)
@@ -187,7 +187,9 @@ def _draw(by_scenario: dict[str, list], out: Path, name: str) -> str:
     overview = out / f"{name}.png"
     plots.accuracy_over_tasks(by_scenario, overview)
     for scenario, records in by_scenario.items():
-        plots.per_task(records, out / f"{name}.{scenario}.tasks.png")
+        sequential = [record for record in records if len(record["accuracy"]) > 1]
+        if sequential:
+            plots.per_task(sequential, out / f"{name}.{scenario}.tasks.png")
     return overview.name
 
 
@@ -231,14 +233,13 @@ def _result_files(directory: Path) -> list[Path]:
     return files
 
 
-def _keep_compiled_programs() -> None:
-    """Turns the persistent compilation cache on, unless the user has set one."""
+def _prepare_jax() -> None:
+    """Makes every CPU core a device, so that seeds run side by side, and keeps compiled programs between runs."""
     import jax
     import platformdirs
 
+    jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
     if not jax.config.jax_compilation_cache_dir:
         jax.config.update("jax_compilation_cache_dir", str(Path(platformdirs.user_cache_dir("neuroml")) / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-
-

@@ -190,9 +190,15 @@ def _record(job: Job, identity: str, seed: int, i: int, result: Result) -> dict[
         "seconds": result.seconds,
         "compile_seconds": result.compile_seconds,
         "modes": result.modes,
-        **results.environment(),
+        **_environment(),
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+@functools.cache
+def _environment() -> dict[str, Any]:
+    """Returns where the code runs and which code it is, as it was at the first result."""
+    return results.environment()
 
 
 def _metrics(accuracy: np.ndarray) -> dict[str, float | None]:
