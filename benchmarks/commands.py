@@ -63,12 +63,13 @@ def _run(command: cli.Run) -> int:
 def _tune(command: cli.Tune) -> int:
     from benchmarks import tuning
 
+    _prepare_jax()
     one = suite.load(command.suite)
     scenarios = (command.scenario,) if command.scenario else one.scenarios
     names = command.methods.split(",") if command.methods else list(one.grids)
     _check_writable(command.out)
     data = _load(one.data, command.data_dir).held_out()
-    print(tuning.tune(one, names, scenarios, data, _seeds(command.seeds, 0), command.out))
+    print(tuning.tune(one, names, scenarios, data, len(_seeds(command.seeds, 0)), command.out))
     return 0
 
 
@@ -239,7 +240,7 @@ def _prepare_jax() -> None:
     import platformdirs
 
     jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
-    if not jax.config.jax_compilation_cache_dir:
+    if not getattr(jax.config, "jax_compilation_cache_dir", None):
         jax.config.update("jax_compilation_cache_dir", str(Path(platformdirs.user_cache_dir("neuroml")) / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -81,7 +81,9 @@ def network_of(suite: Suite) -> Callable[[tuple[int, ...], int], neuroml.Network
     if suite.network == "mlp":
         return lambda shape, outputs: neuroml.mlp(shape, suite.hidden, outputs, initialization=suite.initialization)
     if suite.network == "cnn":
-        return lambda shape, outputs: neuroml.cnn(shape, outputs=outputs, initialization=suite.initialization)
+        return lambda shape, outputs: neuroml.cnn(
+            (shape[0], shape[1], shape[2]), outputs=outputs, initialization=suite.initialization
+        )
     raise unknown("network", suite.network, NETWORKS)
 
 

@@ -1,4 +1,4 @@
-"""What the verbs need to know of `flax.nnx.Optimizer`. Flax is never imported here: an optimizer means it already was."""
+"""What the verbs need to know of `nnx.Optimizer`. Flax is never imported here: an optimizer means it already was."""
 
 import sys
 from collections.abc import Callable

@@ -193,6 +193,7 @@ def _needed_words(function: Callable) -> tuple[str, ...]:
 
 
 def require(who: str, words: tuple[str, ...], context: dict[str, Any]) -> None:
+    """Raises `MissingWordError` for the first of `words` that `context` does not hold."""
     for word in words:
         if context.get(word) is None:
             raise MissingWordError(f"{who} needs `{word}`: {WORDS.get(word, 'see its documentation')}.")

@@ -96,15 +96,16 @@ class Experiment:
         rate = hyperparameters["learning_rate"]
         base = OPTIMIZERS[self.optimizer](rate)
         at = Situation(task, base, rate, stream.example(), self.batch_size, stream.outputs)
-        return make_learner(task, self.method.transform(at, {**self.options, **hyperparameters}), self.method.importance)
+        transform = self.method.transform(at, {**self.options, **hyperparameters})
+        return make_learner(task, transform, self.method.importance)
 
     def begin(self, key: Array, hyperparameters: Mapping[str, Array], data: Dataset) -> tuple[Stream, LearnerState]:
         """Returns the stream and the learner's first state."""
         stream = self.stream(data, key)
         if self.consolidates and not stream.boundaries:
             raise UsageError(
-                "this method consolidates where a task ends, and this stream does not tell. Take one that finds its own "
-                "moments, such as si_every, si_on_surprise or ewc_every, or a stream with boundaries."
+                "this method consolidates where a task ends, and this stream does not tell. Take one that finds its "
+                "own moments, such as si_every, si_on_surprise or ewc_every, or a stream with boundaries."
             )
         return stream, self.learner(stream, hyperparameters).init(jax.random.fold_in(key, 1))
 
@@ -148,7 +149,7 @@ class Experiment:
         return self.method.boundaries(self.options)
 
     def cost(self, key: Array, hyperparameters: Mapping[str, Array], data: Dataset) -> tuple[int, float]:
-        """Returns bytes (weights, optimizer, rules, memories) and FLOPs of the training of one seed, without running."""
+        """Returns bytes (weights, optimizer, rules, memories) and FLOPs of training one seed, without running it."""
         stream, state = jax.eval_shape(self.begin, key, hyperparameters, data)
         now = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), self._orders(key, stream))
         phase = jax.ShapeDtypeStruct((), jnp.int32)

@@ -53,6 +53,7 @@ def fisher(
     >>> fisher(predict, jnp.float32(0.0), jnp.array([2.0])).item()            # p (1 - p) x^2 = .25 * 4
     1.0
     """
+    inputs = jax.tree.map(jnp.asarray, inputs)  # a traced index does not reach into numpy
     logits = predict(params, inputs)
     n, classes = logits.shape
     if labels == "all":
@@ -87,6 +88,7 @@ def sensitivity(predict: Callable[[Any, Any], Array], params: Any, inputs: Any, 
     >>> sensitivity(lambda w, x: (x * w)[:, None], jnp.float32(3.0), jnp.array([1.0, 2.0])).item()  # mean 2 w x^2
     15.0
     """
+    inputs = jax.tree.map(jnp.asarray, inputs)
     n = jax.tree.leaves(inputs)[0].shape[0]
     energy = lambda params, i: jnp.sum(predict(params, _one(inputs, i)).astype(jnp.float32) ** 2)
     size = lambda i: jax.tree.map(lambda g: jnp.abs(g.astype(jnp.float32)), jax.grad(energy)(params, i))

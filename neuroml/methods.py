@@ -152,9 +152,7 @@ methods: dict[str, Method] = {
         hyperparameters={"strength": 100.0, "decay": 1.0},
         options={"steps": 100},
     ),
-    "si": Method(
-        "synaptic intelligence", _si, hyperparameters=_SI, options=_SI_OPTIONS, boundaries=_always
-    ),
+    "si": Method("synaptic intelligence", _si, hyperparameters=_SI, options=_SI_OPTIONS, boundaries=_always),
     "si_every": Method(
         "SI that consolidates every so many steps",
         _si_every,

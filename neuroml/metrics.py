@@ -87,9 +87,7 @@ def learning_accuracy(accuracy: Matrix) -> Number:
     return _mean(_square(accuracy).diagonal())
 
 
-def forgetting(
-    accuracy: Matrix, definition: str = "chaudhry", *, per_task: bool = False
-) -> Number | np.ndarray:
+def forgetting(accuracy: Matrix, definition: str = "chaudhry", *, per_task: bool = False) -> Number | np.ndarray:
     """Accuracy on earlier tasks that is lost by the end of the stream, the mean over all tasks but the last.
 
         chaudhry = mean_{k < T} max_{t < T} accuracy[t, k] - accuracy[T, k]
@@ -185,9 +183,7 @@ def forward_transfer(accuracy: Matrix, random: Matrix | None = None) -> Number:
     matrix = _square(accuracy)
     baseline = np.zeros(len(matrix)) if random is None else _library(random).asarray(random, dtype=float)
     if baseline.shape != (len(matrix),):
-        raise UsageError(
-            f"random has shape {baseline.shape}: give one accuracy for each of {len(matrix)} tasks."
-        )
+        raise UsageError(f"random has shape {baseline.shape}: give one accuracy for each of {len(matrix)} tasks.")
     return _mean(matrix.diagonal(1) - baseline[1:])
 
 

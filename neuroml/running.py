@@ -30,6 +30,7 @@ from neuroml.streams.dataset import Dataset
 STEPS_MODES = ("auto", "scan", "loop")
 SEEDS_MODES = ("auto", "vmap", "map")
 
+
 class Result(NamedTuple):
     """What `run` returns. Leading axes `...` are [seeds], or [settings, seeds] where hyperparameters were swept."""
 
@@ -182,7 +183,7 @@ def _scan(experiment, keys, settings, data, seeds_mode):
 
 
 @functools.lru_cache(maxsize=8)
-def _program(experiment: Experiment, seeds_mode: str, runs: int, shapes: _Shapes) -> Callable[..., Row]:
+def _program(experiment: Experiment, seeds_mode: str, runs: int, shapes: _Shapes) -> Any:
     def whole(key, hyper, data):
         stream, state = experiment.begin(key, hyper, data)
 
@@ -197,9 +198,10 @@ def _program(experiment: Experiment, seeds_mode: str, runs: int, shapes: _Shapes
     def every_run(keys, settings, data):
         if seeds_mode == "vmap":
             return jax.vmap(whole, in_axes=(0, 0, None))(keys, settings, data)
-        return jax.lax.map(lambda run: whole(*run, data), (keys, settings))
+        return jax.lax.map(lambda run: whole(run[0], run[1], data), (keys, settings))
 
-    return jax.jit(_over_devices(every_run, runs)).lower(*shapes.restored()).compile(_compiler_options())
+    program: Any = jax.jit(_over_devices(every_run, runs))
+    return program.lower(*shapes.restored()).compile(_compiler_options())
 
 
 def _compiler_options() -> dict[str, Any]:

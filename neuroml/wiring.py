@@ -90,9 +90,7 @@ def spread(
         if name not in sizes:
             raise unknown("population", name, sizes)
         if value.shape != (sizes[name],):
-            raise UsageError(
-                f"population {name!r} has {sizes[name]} neurons, but its values have shape {value.shape}."
-            )
+            raise UsageError(f"population {name!r} has {sizes[name]} neurons, but its values have shape {value.shape}.")
     dtype = jnp.result_type(initial, *values.values())
 
     def over_leaf(names, leaf):
@@ -148,8 +146,7 @@ def chain(params: Any, order: Sequence[str], *, unnamed: Sequence[str] = ()) -> 
             names[path] = (None,) * len(shape)
     if missing := [path for path in shapes if path not in names]:
         raise UsageError(
-            f"{', '.join(missing)} would be left without names: add the layer to `order`, or its path to "
-            "`unnamed`."
+            f"{', '.join(missing)} would be left without names: add the layer to `order`, or its path to `unnamed`."
         )
     return jax.tree.unflatten(jax.tree.structure(params), [names[path] for path in shapes])
 

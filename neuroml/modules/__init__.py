@@ -1,1 +1,6 @@
-"""Flax modules and networks over plain dictionaries."""
+"""Flax modules, and the adapters that make pure functions of them."""
+
+from neuroml.modules.network import Network, from_linen, from_nnx
+from neuroml.modules.reference import CNN, MLP, cnn, mlp
+
+__all__ = ["CNN", "MLP", "Network", "cnn", "from_linen", "from_nnx", "mlp"]

@@ -169,7 +169,5 @@ def _without_bare_arrays(model: nnx.Module) -> nnx.Module:
         for name, value in vars(module).items():
             if isinstance(value, jax.core.Tracer) and name not in known:
                 where = "/".join(map(str, (*path, name)))
-                raise UsageError(
-                    f"{where} is a bare array: make it an `nnx.Variable`, or wrap it in `nnx.data`."
-                )
+                raise UsageError(f"{where} is a bare array: make it an `nnx.Variable`, or wrap it in `nnx.data`.")
     return model

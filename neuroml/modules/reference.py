@@ -146,9 +146,7 @@ def cnn(
     >>> params["convolutions"][1]["kernel"].shape, params["layers"][0]["kernel"].shape
     ((3, 3, 4, 8), (32, 16))
     """
-    return from_nnx(
-        lambda rngs: CNN(shape, channels, hidden, outputs, initialization=initialization, rngs=rngs)
-    )
+    return from_nnx(lambda rngs: CNN(shape, channels, hidden, outputs, initialization=initialization, rngs=rngs))
 
 
 def max_pool(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch rows columns channels"]:
@@ -163,9 +161,7 @@ def max_pool(x: Float[Array, "batch height width channels"]) -> Float[Array, "ba
     """
     batch, height, width, channels = x.shape
     if height % 2 or width % 2:
-        raise UsageError(
-            f"images of {height}x{width} cannot be halved: pad them to an even height and width."
-        )
+        raise UsageError(f"images of {height}x{width} cannot be halved: pad them to an even height and width.")
     return x.reshape(batch, height // 2, 2, width // 2, 2, channels).max((2, 4))
 
 

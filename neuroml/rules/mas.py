@@ -62,7 +62,12 @@ def mas(
     """
 
     def init(params):
-        return MASState(core.remembered(params, params), quadratic.like_params(params), core.leaf(strength), core.leaf(decay))
+        return MASState(
+            anchor=core.remembered(params, params),
+            importance=quadratic.like_params(params),
+            strength=core.leaf(strength),
+            decay=core.leaf(decay),
+        )
 
     def mas(updates, state, params, **_):
         state = core.live(state, strength=strength, decay=decay)

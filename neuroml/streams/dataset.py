@@ -160,15 +160,11 @@ def _check_split(what: str, images: Any, labels: Any, scale: float) -> tuple[np.
     if images.ndim != 4:
         raise UsageError(f"{what}: images are {_by(images.shape)}, not [n, H, W, C] or [n, H, W].")
     if labels.ndim != 1 or len(labels) != len(images):
-        raise UsageError(
-            f"{what}: {len(images)} images, but labels are {_by(labels.shape)}, not [{len(images)}]"
-        )
+        raise UsageError(f"{what}: {len(images)} images, but labels are {_by(labels.shape)}, not [{len(images)}]")
     if not images.size:
         raise UsageError(f"{what}: the set is empty: images are {_by(images.shape)}.")
     if images.dtype != np.uint8:
-        raise UsageError(
-            f"{what}: pixels are {images.dtype}, not uint8; round them to 0..{scale:g} and cast."
-        )
+        raise UsageError(f"{what}: pixels are {images.dtype}, not uint8; round them to 0..{scale:g} and cast.")
     if scale < 255 and images.max() > scale:
         raise UsageError(f"{what}: a pixel is {images.max()}, above scale={scale:g}.")
     if not np.issubdtype(labels.dtype, np.integer):
@@ -180,9 +176,7 @@ def _check_split(what: str, images: Any, labels: Any, scale: float) -> tuple[np.
 
 def _count_classes(what: str, labels: np.ndarray, classes: int) -> tuple[int, ...]:
     if labels.max() >= classes:
-        raise UsageError(
-            f"{what}: a label is {labels.max()}, but classes={classes} allows 0 to {classes - 1}"
-        )
+        raise UsageError(f"{what}: a label is {labels.max()}, but classes={classes} allows 0 to {classes - 1}")
     return tuple(np.bincount(labels, minlength=classes).tolist())
 
 

@@ -28,9 +28,7 @@ class Split(NamedTuple):
     labels: np.ndarray  # int32 [n]
 
 
-_BATCH = (
-    1000  # records read at once; many, so that a group of records is unpacked once and not for each of them
-)
+_BATCH = 1000  # records read at once; many, so that a group of records is unpacked once and not for each of them
 _FIRST_BYTES = 2**16  # the least that array_record writes; dataset_info.json is smaller
 _REMARKS_ON_SPEED = ("Grain requires group size 1", "OpenCV is not installed")
 
@@ -176,11 +174,7 @@ def _read_cache(stem: str, count: int, shape: tuple[int, ...]) -> Split | None:
     except (OSError, ValueError, EOFError):
         return None
     as_expected = images.shape == (count, *shape) and labels.shape == (count,)
-    return (
-        Split(images, labels)
-        if as_expected and (images.dtype, labels.dtype) == (np.uint8, np.int32)
-        else None
-    )
+    return Split(images, labels) if as_expected and (images.dtype, labels.dtype) == (np.uint8, np.int32) else None
 
 
 def _write_cache(splits: dict[str, Split]) -> None:

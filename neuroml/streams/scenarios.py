@@ -32,7 +32,11 @@ def split(tasks: int = 5, scenario: str = "class") -> Maker:
     def make(data: Dataset, key: PRNGKeyArray) -> Stream:
         if tasks < 1 or data.classes % tasks:
             raise UsageError(f"{data.classes} classes of {data.name} do not split into {tasks} equal tasks.")
-        group = data.classes // tasks
+        data, group = _on_device(data), data.classes // tasks
+        for part, counts in (("training", data.train_counts), ("test", data.test_counts)):
+            if not any(sorted(counts)[:group]):
+                empty = f"{counts.count(0)} classes of {data.name} have no {part} images"
+                raise UsageError(f"{empty}, so a task of {group} may have none.")
         place = jnp.argsort(jax.random.permutation(key, data.classes))  # place of each class in the order
         index, size = _grouped(data.train_y, data.train_counts, place, tasks)
         test_index, test_size = _grouped(data.test_y, data.test_counts, place, tasks)
@@ -67,6 +71,8 @@ def permuted(tasks: int = 10, scenario: str = "domain", *, pad: int = 0) -> Make
       scenario: "domain" shares the outputs, "task" and "class" have outputs for every (task, class).
       pad: pixels of zeros added at each edge before the shuffle (van de Ven: 2, so that MNIST is 32 x 32).
     """
+    if pad < 0:
+        raise UsageError(f"pad={pad} must not be negative.")
 
     def settings(data, key):
         height, width, _ = data.shape
@@ -113,6 +119,7 @@ def joint(maker: Maker) -> Maker:
             task=task[None],
             size=jnp.array([stream.total]),
             seen=stream.seen[-1:],
+            boundaries=True,  # also over a blended stream, whose order in time would be kept otherwise
             smallest=stream.total,
         )
 
@@ -137,6 +144,10 @@ def blended(maker: Maker, window: int) -> Maker:
         time = jnp.argsort(jnp.arange(stream.total) + window * (jitter - 0.5))
         index, task = index[shuffled][time], task[shuffled][time]
         width = -(-stream.total // stream.phases)
+        smallest = stream.total - width * (stream.phases - 1)
+        if smallest < 1:
+            given = f"{stream.total} training images of {data.name}"
+            raise UsageError(f"{given} do not fill {stream.phases} phases.")
         fold = lambda row: jnp.pad(row, (0, width * stream.phases - stream.total)).reshape(stream.phases, width)
         size = jnp.minimum(width, stream.total - width * jnp.arange(stream.phases))
         newest = jax.lax.cummax(fold(task).max(axis=1))
@@ -147,7 +158,7 @@ def blended(maker: Maker, window: int) -> Maker:
             size=size,
             seen=stream.seen[newest],
             boundaries=False,
-            smallest=stream.total - width * (stream.phases - 1),
+            smallest=smallest,
         )
 
     return make
@@ -160,7 +171,7 @@ def _repeated(tasks: int, scenario: str, settings: Callable, view: Callable) -> 
         raise UsageError(f"tasks={tasks} must be at least 1.")
 
     def make(data: Dataset, key: PRNGKeyArray) -> Stream:
-        train, test = sum(data.train_counts), sum(data.test_counts)
+        data, train, test = _on_device(data), sum(data.train_counts), sum(data.test_counts)
         outputs = data.classes * (1 if scenario == "domain" else tasks)
         active, seen = _heads(scenario, tasks, data.classes, outputs)
         index = jnp.tile(jnp.arange(train, dtype=jnp.int32), (tasks, 1))
@@ -184,6 +195,11 @@ def _repeated(tasks: int, scenario: str, settings: Callable, view: Callable) -> 
         )
 
     return make
+
+
+def _on_device(data: Dataset) -> Dataset:
+    """Puts arrays that are still numpy's on the device: those cannot be indexed inside jit."""
+    return jax.tree.map(jnp.asarray, data)
 
 
 def _grouped(labels: Array, counts: tuple[int, ...], place: Array, tasks: int) -> tuple[Array, Array]:

@@ -38,9 +38,7 @@ _TAR = "{0}-binary.tar.gz or {0}-python.tar.gz, packed or unpacked"
 _TORONTO = "https://www.cs.toronto.edu"
 PREPARED = {
     "mnist": Kind((28, 28, 1), 10, _IDX, "https://storage.googleapis.com"),
-    "fashion_mnist": Kind(
-        (28, 28, 1), 10, _IDX, "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
-    ),
+    "fashion_mnist": Kind((28, 28, 1), 10, _IDX, "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"),
     "cifar10": Kind((32, 32, 3), 10, _TAR.format("cifar-10"), _TORONTO),
     "cifar100": Kind((32, 32, 3), 100, _TAR.format("cifar-100"), _TORONTO),
 }
@@ -125,8 +123,7 @@ def _download(name: str, root: Path) -> None:
         tfds.builder(name, data_dir=root).download_and_prepare(file_format="array_record")
     except Exception as error:  # whatever the network, the disk or TensorFlow may raise
         raise DataError(
-            f"{name} is not prepared in {root}, and TFDS could not download it ({error!r:.300}). "
-            f"{_ways_out(name)}"
+            f"{name} is not prepared in {root}, and TFDS could not download it ({error!r:.300}). {_ways_out(name)}"
         ) from error
 
 

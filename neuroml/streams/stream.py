@@ -87,9 +87,7 @@ class Stream:
         """Returns one example without its batch axis, for shapes and dtypes."""
         return jax.tree.map(lambda leaf: leaf[0], self.train_batch(jnp.int32(0), jnp.zeros(1, jnp.int32)))
 
-    def order(
-        self, key: PRNGKeyArray, phase: Int[Array, ""], steps: int, batch_size: int
-    ) -> Int[Array, "steps batch"]:
+    def order(self, key: PRNGKeyArray, phase: Int[Array, ""], steps: int, batch_size: int) -> Int[Array, "steps batch"]:
         """Returns the positions that the batches of a phase take: pass after pass, each in a new random order.
 
         A stream without boundaries is an order in time: it is read as it is.

@@ -1,0 +1,80 @@
+"""Choosing hyperparameters: the same number of trials for every method, on data and seeds that no result uses.
+
+A trial is one value of a method's grid, with the mean of the final average accuracy over the tuning seeds. A tenth of
+the training images of each class stands in for the test set, which is not touched. All trials of a method are one
+compiled program.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import results
+from benchmarks.runner import Job, jobs_of
+from benchmarks.suite import Suite
+from neuroml.errors import UsageError, unknown
+from neuroml.running import run
+from neuroml.streams.dataset import Dataset
+
+# Tuning seeds start here; reported seeds count from 0 and never come so far.
+FIRST_SEED = 1_000_000
+
+
+def tune(suite: Suite, names: Sequence[str], scenarios: Sequence[str], data: Dataset, seeds: int, out: Path) -> str:
+    """Tries the suite's grid for each method and scenario; returns the table of trials and writes it with the choices.
+
+    Args:
+      suite: the suite; `suite.grids[method] = {hyperparameter: values}`, one hyperparameter a method.
+      names: methods.
+      scenarios: scenarios.
+      data: the data set with held-out training images as its test set: `Dataset.held_out()`.
+      seeds: how many tuning seeds.
+      out: folder for `SUITE.SCENARIO.json`.
+    """
+    for name in names:
+        if name not in suite.grids:
+            raise unknown(f"grid of {suite.name}", name, suite.grids)
+    trials = {len(values) for name in names for values in suite.grids[name].values()}
+    if len(trials) != 1:
+        raise UsageError(f"every method must get the same number of trials; the grids of {suite.name} have {trials}.")
+    lines = []
+    for scenario in scenarios:
+        found = [_trials(job, data, seeds) for job in jobs_of(suite, names, [scenario])]
+        record = {"suite": suite.name, "scenario": scenario, "seeds": seeds, "first_seed": FIRST_SEED, "methods": found}
+        results.write_text(out / f"{suite.name}.{scenario}.json", json.dumps(record, indent=1) + "\n")
+        lines += [_table(suite.name, scenario, found)]
+    return "\n".join(lines)
+
+
+def _trials(job: Job, data: Dataset, seeds: int) -> dict[str, Any]:
+    (name, values), *rest = job.suite.grids[job.name].items()
+    if rest:
+        raise UsageError(f"the grid of {job.name} has several hyperparameters; one is tuned at a time.")
+    settings = {**job.hyperparameters, name: list(values)}
+    tuning = range(FIRST_SEED, FIRST_SEED + seeds)
+    result = run(job.experiment, data, seeds=tuning, hyperparameters=settings)
+    final = result.accuracy[:, :, -1].mean(-1)  # [values, seeds]
+    diverged = [bool((seeds[:, 0] >= 0).any()) for seeds in result.diverged]
+    score = np.where(diverged, -np.inf, final.mean(1))
+    return {
+        "method": job.name,
+        "hyperparameter": name,
+        "values": list(values),
+        "accuracy": [None if bad else float(s) for s, bad in zip(score, diverged, strict=True)],
+        "chosen": values[int(score.argmax())],
+    }
+
+
+def _table(suite: str, scenario: str, found: list[dict[str, Any]]) -> str:
+    lines = [f"{suite}, {scenario}-incremental: accuracy on held-out training images in %, chosen value in bold", ""]
+    for row in found:
+        cells = [
+            f"{'**' if value == row['chosen'] else ''}{value:g}: {'diverged' if a is None else f'{100 * a:.1f}'}"
+            f"{'**' if value == row['chosen'] else ''}"
+            for value, a in zip(row["values"], row["accuracy"], strict=True)
+        ]
+        lines.append(f"- {row['method']}, {row['hyperparameter']}: {', '.join(cells)}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,147 @@
+"""One pure step: the same in a loop of one's own as in a compiled experiment."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import toy
+from flax import linen, nnx
+
+import neuroml
+from neuroml import learner
+from neuroml.errors import UsageError
+from neuroml.streams.stream import Batch
+
+DATA = toy.dataset()
+
+
+def batch_of(n=4, outputs=6, active=None):
+    images = jnp.asarray(DATA.train_x[:n])
+    active = jnp.ones((n, outputs), bool) if active is None else active
+    return Batch(images, jnp.asarray(DATA.train_y[:n]), jnp.zeros(n, jnp.int32), active)
+
+
+def task_of(hidden=(6,)):
+    return learner.Task(neuroml.mlp(DATA.shape, hidden, 6), DATA.scale)
+
+
+def compiled_weights(experiment, seed, hyperparameters):
+    """The state after the whole experiment, in one program: scans over phases and steps, as `run` drives it."""
+
+    def whole(key, hyper, data):
+        stream, state = experiment.begin(key, hyper, data)
+
+        def phase(state, number):
+            take = lambda state, now: experiment.step(hyper, stream, number, state, now)
+            state, _ = jax.lax.scan(take, state, experiment.order(key, stream, number))
+            return experiment.finish(key, hyper, stream, number, state)[:2]
+
+        return jax.lax.scan(phase, state, jnp.arange(stream.phases))[0]
+
+    hyper = {name: jnp.float32(value) for name, value in hyperparameters.items()}
+    return jax.jit(whole)(jax.random.key(seed), hyper, DATA)
+
+
+@pytest.mark.parametrize("method, settings", [("ewc", {"strength": 100.0}), ("er", {})])
+def test_a_host_loop_gives_the_weights_of_the_compiled_experiment(method, settings):
+    experiment = toy.experiment(method)
+    settings = toy.settings_of(experiment, **settings)
+    by_hand = toy.train_by_hand(experiment, DATA, 1, settings).state
+    compiled = compiled_weights(experiment, 1, settings)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), by_hand, compiled)
+
+
+def test_a_step_is_a_plain_optax_step_and_reports_from_before_it():
+    task = task_of()
+    agent = learner.make_learner(task, optax.sgd(0.1))
+    state, batch = agent.init(jax.random.key(0)), batch_of()
+    after, info = agent.step(state, batch, jax.random.key(1))
+    logits, _ = task.network.apply(state.params, {}, batch.x / 255)
+    own = lambda logits: -jax.nn.log_softmax(logits)[jnp.arange(4), batch.y].mean()
+    grads = jax.grad(lambda params: own(task.network.apply(params, {}, batch.x / 255)[0]))(state.params)
+    wanted = jax.tree.map(lambda p, g: p - 0.1 * g, state.params, grads)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), after.params, wanted)
+    np.testing.assert_allclose(info.loss, own(logits), rtol=1e-5)
+    assert info.accuracy == (np.argmax(logits, 1) == batch.y).mean()
+
+
+def test_outputs_that_are_off_neither_answer_nor_learn():
+    task = task_of()
+    agent = learner.make_learner(task, optax.sgd(0.1))
+    state, batch = agent.init(jax.random.key(0)), batch_of()
+    on = jnp.zeros((4, 6), bool).at[jnp.arange(4), batch.y].set(True)
+    after, info = agent.step(state, batch._replace(active=on), jax.random.key(1))
+    assert (info.loss, info.accuracy) == (0, 1)  # only the right answer is left
+    jax.tree.map(np.testing.assert_array_equal, after.params, state.params)
+
+
+def test_rules_are_given_every_word():
+    given = {}
+
+    def update(updates, state, params, **words):
+        given.update(words, params=params)
+        return updates, state
+
+    def consolidated(params, **words):
+        given.update(words)
+        return state
+
+    class Listener(tuple):
+        consolidate = lambda self, params, **words: (given.update(words), self)[1]
+
+    state = Listener()
+    jax.tree_util.register_pytree_node(Listener, lambda node: ((), None), lambda *_: state)
+    rule = optax.GradientTransformationExtraArgs(lambda params: state, update)
+    importance = lambda predict, params, examples, key: predict(params, examples).sum()
+    agent = learner.make_learner(task_of(), optax.chain(rule, optax.sgd(0.1)), importance)
+    start, batch, key = agent.init(jax.random.key(0)), batch_of(), jax.random.key(1)
+    _, info = agent.step(start, batch, key)
+    assert given["batch"] is batch and given["key"] is key and given["task"] is batch.task
+    assert given["value"] == info.loss and given["params"] is start.params
+    np.testing.assert_allclose(given["outputs"], task_of().predict(start.params, batch), rtol=1e-5)
+
+    given.clear()
+    agent.consolidate(start, batch, key)
+    assert given["data"] is batch and given["key"] is key
+    np.testing.assert_allclose(given["importance"], task_of().predict(start.params, batch).sum(), rtol=1e-5)
+
+
+class Normed(nnx.Module):
+    def __init__(self, rngs):
+        self.norm, self.head = nnx.BatchNorm(16, rngs=rngs), nnx.Linear(16, 6, rngs=rngs)
+
+    def __call__(self, x):
+        return self.head(self.norm(x.reshape(x.shape[0], -1)))
+
+
+class LinenNormed(linen.Module):
+    @linen.compact
+    def __call__(self, x):
+        x = x.reshape(x.shape[0], -1)
+        return linen.Dense(6)(linen.BatchNorm(use_running_average=False)(x))
+
+
+class Dropped(nnx.Module):
+    def __init__(self, rngs):
+        self.dropout, self.head = nnx.Dropout(0.5, rngs=rngs), nnx.Linear(16, 6, rngs=rngs)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        neuroml.from_nnx(lambda rngs: Normed(rngs)),
+        neuroml.from_linen(LinenNormed(), jnp.ones((1, 4, 4, 1))),
+        neuroml.from_nnx(lambda rngs: Dropped(rngs)),
+    ],
+    ids=["nnx BatchNorm", "linen BatchNorm", "Dropout"],
+)
+def test_a_network_with_a_state_of_its_own_is_refused(network):
+    agent = learner.make_learner(learner.Task(network, 255.0), optax.sgd(0.1))
+    with pytest.raises(UsageError, match="BatchNorm.*LayerNorm or GroupNorm"):
+        agent.init(jax.random.key(0))
+
+
+def test_layer_norm_is_welcome():
+    network = neuroml.from_nnx(lambda rngs: nnx.Sequential(nnx.LayerNorm(1, rngs=rngs), nnx.Linear(1, 6, rngs=rngs)))
+    learner.make_learner(learner.Task(network, 255.0), optax.sgd(0.1)).init(jax.random.key(0))

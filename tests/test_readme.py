@@ -1,0 +1,59 @@
+"""The README's code runs, its tables are those of the committed results, and its commands exist."""
+
+import pathlib
+import re
+
+import pytest
+
+from benchmarks import commands, suite, tables
+
+ROOT = pathlib.Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_first_example_runs_and_remembers():
+    assert len(BLOCKS) == 1
+    names: dict = {}
+    exec(BLOCKS[0], names)
+    digits, predict, params = names["digits"], names["predict"], names["params"]
+    old, new = ((predict(params, x).argmax(1) == digits.test_y).mean() for x in (digits.test_x, digits.test_x[:, ::-1]))
+    assert old > 0.8 and new > 0.8  # the optimizer alone keeps 0.72 of the old
+
+
+def test_the_tables_are_those_of_the_result_files():
+    found = commands.readme_tables(ROOT / "paper_repro" / "results")
+    shown = {name: text for name, text in found.items() if f"<!-- results:{name} -->" in README}
+    assert shown, "the README shows no results"
+    assert not tables.stale(ROOT / "README.md", shown), "run `make tables`"
+
+
+@pytest.mark.parametrize("name", re.findall(r"<!-- results:(\S+) -->", README))
+def test_every_table_has_a_result_file(name):
+    assert (ROOT / "paper_repro" / "results" / f"{name}.jsonl").exists()
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\((?!http)([^)#]+)\)", README))))
+def test_every_link_leads_somewhere(path):
+    assert (ROOT / path).exists()
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"make (\w+)", README))))
+def test_every_make_target_exists(target):
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"benchmarks run (\w+)", README))))
+def test_every_suite_in_the_readme_exists(name):
+    assert suite.load(name).name == name
+
+
+def test_tuned_values_are_those_that_were_chosen():
+    import json
+
+    for path in (ROOT / "paper_repro" / "results" / "tuning").glob("*.json"):
+        record = json.loads(path.read_text())
+        one = suite.load(record["suite"])
+        for trial in record["methods"]:
+            used = one.given(trial["method"], record["scenario"])[trial["hyperparameter"]]
+            assert used == trial["chosen"], f"{path.name}: {trial['method']}"
