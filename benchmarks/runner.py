@@ -59,6 +59,13 @@ class Job:
         settings = {**self.hyperparameters, **self.options}
         return {**identity, "protocol": self.suite.protocol(), "hyperparameters": settings}
 
+    @property
+    def _iterations(self) -> int | None:
+        """Joint training has one phase, and takes as many steps in it as the others take in all."""
+        if self.suite.iterations is None or not self.method.joint:
+            return self.suite.iterations
+        return self.suite.iterations * self.suite.tasks
+
     @functools.cached_property
     def experiment(self) -> Experiment:
         """The experiment, compiled once for all seeds."""
@@ -69,7 +76,7 @@ class Job:
             maker_of(suite, self.scenario),
             batch_size=suite.batch_size,
             epochs=suite.epochs,
-            iterations=suite.joint_iterations if self.method.joint and suite.iterations else suite.iterations,
+            iterations=self._iterations,
             optimizer=suite.optimizer,
             options=self.options,
             samples=suite.samples,

@@ -34,7 +34,6 @@ class Suite:
     batch_size: int = 128
     epochs: int | None = None
     iterations: int | None = None
-    joint_iterations: int | None = None  # steps of joint training, where `iterations` counts those of a task
     optimizer: str = "adam"
     learning_rate: float = 1e-3
     samples: int = 1000  # training examples of a task that a consolidation may look at

@@ -17,7 +17,6 @@ suite = Suite(
     hidden=(1000, 1000),
     batch_size=128,
     iterations=5000,
-    joint_iterations=5000,
     learning_rate=1e-4,
     samples=1000,
     hyperparameters={"ewc": {"strength": 100.0}, "si": {"strength": 10.0, "damping": 0.1}},

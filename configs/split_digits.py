@@ -14,7 +14,6 @@ suite = Suite(
     hidden=(100, 100),
     batch_size=32,
     iterations=100,
-    joint_iterations=500,
     learning_rate=1e-3,
     samples=200,
     seeds=10,

@@ -3,8 +3,8 @@
     python -m benchmarks run split_mnist --scenario class --methods naive,joint,ewc,si,er --seeds 5
 
 Five contexts of two digits in an order drawn from the seed; MLP of 2 x 400 ReLU units with PyTorch's default
-initialization; Adam, learning rate 1e-3, batches of 128, 2,000 steps a context, joint training 2,000 steps; replay of
-100 examples a class, from past contexts only. Strengths of EWC and SI are those the authors chose on one seed
+initialization; Adam, learning rate 1e-3, batches of 128, 2,000 steps a context, joint training 10,000 steps;
+replay of 100 examples a class, from past contexts only. Strengths of EWC and SI are those the authors chose on one seed
 (`params/param_values.py` of their code).
 """
 
@@ -17,7 +17,6 @@ suite = Suite(
     hidden=(400, 400),
     batch_size=128,
     iterations=2000,
-    joint_iterations=2000,
     samples=1000,
     hyperparameters={
         "ewc": {"strength": {"task": 1e5, "domain": 1e10, "class": 1e9}},
