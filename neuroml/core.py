@@ -158,15 +158,28 @@ def visible(tree: Any, like: Any, name: str = "params") -> Any:
     """
     try:
         seen = jax.tree.map(lambda hid, given: hid if is_hidden(hid) else given, like, tree, is_leaf=is_hidden)
-    except (ValueError, TypeError) as mismatch:
-        raise UsageError(f"`{name}` must be a tree like the weights that the rule was made for: {mismatch}") from None
+    except (ValueError, TypeError):
+        raise _unlike(tree, like, name) from None
     if jax.tree.structure(seen) != jax.tree.structure(like):
-        raise UsageError(f"`{name}` must be a tree like the weights that the rule was made for.")
+        raise _unlike(tree, like, name)
     for (path, wanted), given in zip(jax.tree_util.tree_leaves_with_path(like), jax.tree.leaves(seen), strict=True):
         if jnp.shape(wanted) != jnp.shape(given):
             where = f"`{name}` at {jax.tree_util.keystr(path)}"
             raise UsageError(f"{where} has shape {jnp.shape(given)}; the weights there have {jnp.shape(wanted)}.")
     return seen
+
+
+def _unlike(tree: Any, like: Any, name: str) -> UsageError:
+    """Returns the error that says where the structure of `tree` differs from that of the weights."""
+    wanted = dict(jax.tree_util.tree_leaves_with_path(like, is_leaf=is_hidden))
+    given = [path for path, _ in jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_hidden)]
+    hidden = [path for path, leaf in wanted.items() if is_hidden(leaf)]
+    missing = [path for path in wanted if not any(path == there[: len(path)] for there in given)]
+    extra = [path for path in given if path not in wanted and not any(path[: len(h)] == h for h in hidden)]
+    places = lambda paths: ", ".join(jax.tree_util.keystr(path) or "its root" for path in paths)
+    parts = [f"nothing at {places(missing)}"] * bool(missing) + [f"too much at {places(extra)}"] * bool(extra)
+    where = f"; it has {' and '.join(parts)}" if parts else ""
+    return UsageError(f"`{name}` must be a tree like the weights that the rule was made for{where}.")
 
 
 def remembered(params: Any, like: Any) -> Any:

@@ -61,6 +61,7 @@ class Experiment:
     optimizer: str = "adam"
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     samples: int = 1000
+    _task: Callable[..., Task] = dataclasses.field(init=False, repr=False)
 
     def __post_init__(self):
         if (self.epochs is None) == (self.iterations is None):
@@ -75,8 +76,11 @@ class Experiment:
             if name not in self.method.options:
                 raise unknown("option", name, self.method.options)
         object.__setattr__(self, "options", {**self.method.options, **self.options})
-        # One network an experiment: rules that hold on to it must find the same one at every trace.
+        # One network and one task an experiment: rules that hold on to them must find the same ones at every trace.
+        # (Bound methods, such as `task.loss`, are equal only where their objects are the same.)
         object.__setattr__(self, "network", functools.cache(self.network))
+        task = lambda shape, outputs, scale: Task(self.network(shape, outputs), scale)
+        object.__setattr__(self, "_task", functools.cache(task))
 
     def stream(self, data: Dataset, key: Array) -> Stream:
         """Returns the stream of the seed that `key` stands for."""
@@ -88,7 +92,7 @@ class Experiment:
 
     def task(self, stream: Stream) -> Task:
         """Returns the network for the stream's images and outputs, with its loss."""
-        return Task(self.network(stream.example().x.shape, stream.outputs), stream.data.scale)
+        return self._task(stream.example().x.shape, stream.outputs, stream.data.scale)
 
     def learner(self, stream: Stream, hyperparameters: Mapping[str, Array]) -> Learner:
         """Returns the learner for one setting of the hyperparameters."""
@@ -148,8 +152,11 @@ class Experiment:
         """Whether the method is told where a task ends."""
         return self.method.boundaries(self.options)
 
-    def cost(self, key: Array, hyperparameters: Mapping[str, Array], data: Dataset) -> tuple[int, float]:
-        """Returns bytes (weights, optimizer, rules, memories) and FLOPs of training one seed, without running it."""
+    def cost(self, key: Any, hyperparameters: Mapping[str, Any], data: Dataset) -> tuple[int, float]:
+        """Returns bytes (weights, optimizer, rules, memories) and FLOPs of training one seed, without running it.
+
+        Only the shapes of the arguments count: `jax.ShapeDtypeStruct` will do.
+        """
         stream, state = jax.eval_shape(self.begin, key, hyperparameters, data)
         now = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), self._orders(key, stream))
         phase = jax.ShapeDtypeStruct((), jnp.int32)
@@ -163,7 +170,7 @@ class Experiment:
             work += stream.phases * flops(agent, state, examples, key, hyperparameters, stream)
         return tree_bytes(state), work
 
-    def _orders(self, key: Array, stream: Stream) -> Any:
+    def _orders(self, key: Any, stream: Stream) -> Any:
         return jax.eval_shape(self.order, key, stream, jax.ShapeDtypeStruct((), jnp.int32))
 
     def _examples(self, key: Array, stream: Stream, phase: Array) -> Any:

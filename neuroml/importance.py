@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from neuroml import quadratic
-from neuroml.errors import MissingWordError, unknown
+from neuroml.errors import MissingWordError, UsageError, unknown
 
 FISHER_LABELS = ("all", "sample", "true", "predicted")
 
@@ -54,7 +54,7 @@ def fisher(
     1.0
     """
     inputs = jax.tree.map(jnp.asarray, inputs)  # a traced index does not reach into numpy
-    logits = predict(params, inputs)
+    logits = _nonempty(predict(params, inputs)).astype(jnp.float32)  # in bfloat16 the drawn labels would be biased
     n, classes = logits.shape
     if labels == "all":
         label, weight = jnp.tile(jnp.arange(classes), n), jax.nn.softmax(logits).reshape(-1)
@@ -89,7 +89,7 @@ def sensitivity(predict: Callable[[Any, Any], Array], params: Any, inputs: Any, 
     15.0
     """
     inputs = jax.tree.map(jnp.asarray, inputs)
-    n = jax.tree.leaves(inputs)[0].shape[0]
+    n = _nonempty(jax.tree.leaves(inputs)[0]).shape[0]
     energy = lambda params, i: jnp.sum(predict(params, _one(inputs, i)).astype(jnp.float32) ** 2)
     size = lambda i: jax.tree.map(lambda g: jnp.abs(g.astype(jnp.float32)), jax.grad(energy)(params, i))
     return _weighted_mean(size, params, (jnp.arange(n),), jnp.ones(n), n, chunk)
@@ -105,8 +105,16 @@ def _one_label(labels: str, logits: Array, targets: Array | None, key: Any) -> A
     if labels == "true":
         if targets is None:
             raise MissingWordError('fisher(labels="true") needs the labels of the inputs as `targets=`.')
+        if targets.shape != logits.shape[:1]:
+            raise UsageError(f"targets have shape {targets.shape}, and there are {logits.shape[0]} inputs.")
         return targets
     raise unknown("choice of Fisher labels", labels, FISHER_LABELS)
+
+
+def _nonempty(rows: Array) -> Array:
+    if not rows.shape[0]:
+        raise UsageError("no examples: importance is a mean over at least one.")
+    return rows
 
 
 def _one(inputs: Any, i: Array) -> Any:

@@ -120,6 +120,9 @@ def _runs(experiment: Experiment, seeds: Sequence[int], given: Mapping[str, Any]
     if "learning_rate" not in given:
         raise UsageError("hyperparameters must say the learning_rate.")
     full = {**experiment.method.hyperparameters, **given}
+    for name, value in full.items():
+        if np.size(value) == 0:
+            raise UsageError(f"{name} has no values to sweep.")
     lengths = {len(value) for value in full.values() if np.ndim(value)}
     if len(lengths) > 1:
         raise UsageError(f"hyperparameters that are swept together must have one length, not {sorted(lengths)}.")

@@ -140,9 +140,9 @@ def counter(steps: int | jax.Array) -> Detector:
 def surprise(
     *,
     ratio: ArrayLike = 2.0,
-    margin: ArrayLike = 0.5,
+    margin: ArrayLike = 0.1,
     fast_decay: float = 0.8,
-    slow_decay: float = 0.99,
+    slow_decay: float = 0.95,
     patience: int = 50,
 ) -> Detector:
     """Fires when the loss of the last few steps leaves its long mean behind.
@@ -150,13 +150,13 @@ def surprise(
         fast > ratio * slow + margin
 
     with running means of decays `fast_decay` and `slow_decay` (weighted so that they start unbiased). After firing,
-    the long mean starts anew from the short one, and nothing fires for `patience` steps.
+    both means start anew with the next loss, and nothing fires for `patience` steps.
 
     Args:
       ratio: how many times its usual size the loss must reach.
       margin: how much above that, in units of the loss.
       fast_decay: per step; 0.8 looks back about 5 steps.
-      slow_decay: per step; 0.99 looks back about 100 steps.
+      slow_decay: per step; 0.95 looks back about 20 steps.
       patience: steps after the start and after each firing in which nothing fires.
     """
 
@@ -167,9 +167,7 @@ def surprise(
         fast = _follow(state.fast, value, fast_decay, state.calm)
         slow = _follow(state.slow, value, slow_decay, state.calm)
         fire = (state.calm >= patience) & (fast > state.ratio * slow + state.margin)
-        return fire, state._replace(
-            fast=fast, slow=jnp.where(fire, fast, slow), calm=jnp.where(fire, 0, state.calm + 1)
-        )
+        return fire, state._replace(fast=fast, slow=slow, calm=jnp.where(fire, 0, state.calm + 1))
 
     def checked(state, **words):
         core.require("surprise", ("value",), words)

@@ -26,9 +26,10 @@ def task_of(hidden=(6,)):
     return learner.Task(neuroml.mlp(DATA.shape, hidden, 6), DATA.scale)
 
 
-def compiled_weights(experiment, seed, hyperparameters):
-    """The state after the whole experiment, in one program: scans over phases and steps, as `run` drives it."""
+def test_a_host_loop_gives_the_weights_of_the_compiled_experiment():
+    experiment = toy.experiment("everything")
 
+    @toy.jit
     def whole(key, hyper, data):
         stream, state = experiment.begin(key, hyper, data)
 
@@ -39,16 +40,8 @@ def compiled_weights(experiment, seed, hyperparameters):
 
         return jax.lax.scan(phase, state, jnp.arange(stream.phases))[0]
 
-    hyper = {name: jnp.float32(value) for name, value in hyperparameters.items()}
-    return jax.jit(whole)(jax.random.key(seed), hyper, DATA)
-
-
-@pytest.mark.parametrize("method, settings", [("ewc", {"strength": 100.0}), ("er", {})])
-def test_a_host_loop_gives_the_weights_of_the_compiled_experiment(method, settings):
-    experiment = toy.experiment(method)
-    settings = toy.settings_of(experiment, **settings)
-    by_hand = toy.train_by_hand(experiment, DATA, 1, settings).state
-    compiled = compiled_weights(experiment, 1, settings)
+    compiled = whole(jax.random.key(toy.SEED), toy.numbers_of(experiment), DATA)
+    by_hand = toy.trained_by_hand(experiment, toy.SEED).state
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), by_hand, compiled)
 
 
@@ -56,10 +49,10 @@ def test_a_step_is_a_plain_optax_step_and_reports_from_before_it():
     task = task_of()
     agent = learner.make_learner(task, optax.sgd(0.1))
     state, batch = agent.init(jax.random.key(0)), batch_of()
-    after, info = agent.step(state, batch, jax.random.key(1))
+    after, info = toy.jit(agent.step)(state, batch, jax.random.key(1))
     logits, _ = task.network.apply(state.params, {}, batch.x / 255)
     own = lambda logits: -jax.nn.log_softmax(logits)[jnp.arange(4), batch.y].mean()
-    grads = jax.grad(lambda params: own(task.network.apply(params, {}, batch.x / 255)[0]))(state.params)
+    grads = toy.jit(jax.grad(lambda params: own(task.network.apply(params, {}, batch.x / 255)[0])))(state.params)
     wanted = jax.tree.map(lambda p, g: p - 0.1 * g, state.params, grads)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), after.params, wanted)
     np.testing.assert_allclose(info.loss, own(logits), rtol=1e-5)
@@ -82,10 +75,6 @@ def test_rules_are_given_every_word():
     def update(updates, state, params, **words):
         given.update(words, params=params)
         return updates, state
-
-    def consolidated(params, **words):
-        given.update(words)
-        return state
 
     class Listener(tuple):
         consolidate = lambda self, params, **words: (given.update(words), self)[1]

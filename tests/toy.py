@@ -1,12 +1,15 @@
 """Small fabricated data and experiments: every image is unique, classes differ in size."""
 
+import dataclasses
 import functools
 import math
+import pathlib
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 import neuroml
 from neuroml.experiment import Experiment
@@ -17,6 +20,8 @@ from neuroml.streams.stream import Batch
 
 TRAIN = (5, 9, 4, 7, 6, 8)
 TEST = (2, 3, 1, 2, 4, 5)
+FOLDER = pathlib.Path(__file__).parent
+SEED = 6  # its class order gives the phases of `experiment()` 6, 9 and 6 steps
 
 
 def dataset(train=TRAIN, test=TEST, shape=(4, 4, 1), seed=0):
@@ -44,13 +49,25 @@ def numbers(data):
     }
 
 
+def _everything(at, given):
+    ewc = neuroml.ewc(given["strength"])
+    er = neuroml.er(at.task.loss, at.example, neuroml.memory.reservoir(12), batch_size=at.batch_size)
+    return optax.chain(ewc, er, at.optimizer)
+
+
+# One recipe that uses all a learner has: keys, batches, a memory, importance and consolidation.
+EVERYTHING = dataclasses.replace(
+    methods["ewc"], transform=_everything, hyperparameters={"strength": 100.0}, options={}
+)
+
+
 @functools.cache
 def experiment(method="naive", *, hidden=(6,), scenario="class", tasks=3, window=None, **settings):
     """A tiny experiment on `dataset()`, the same object (and so the same compiled program) for the same arguments.
 
     Two passes in batches of 4, so phases of 9 to 17 images differ in length.
     """
-    recipe = methods[method] if isinstance(method, str) else method
+    recipe = EVERYTHING if method == "everything" else methods[method]
     maker = scenarios.split(tasks, scenario)
     maker = maker if window is None else scenarios.blended(maker, window)
     length = {} if {"epochs", "iterations"} & settings.keys() else {"epochs": 2}
@@ -58,9 +75,14 @@ def experiment(method="naive", *, hidden=(6,), scenario="class", tasks=3, window
     return Experiment(recipe, network, maker, **{"batch_size": 4, "samples": 8, **length, **settings})
 
 
-def settings_of(experiment, **given):
-    """All hyperparameters of one run as numbers."""
-    return {**experiment.method.hyperparameters, "learning_rate": 0.01, **given}
+def numbers_of(experiment, **given):
+    """All hyperparameters of one run, as the scalars that the methods of `Experiment` take."""
+    full = {**experiment.method.hyperparameters, "learning_rate": 0.01, **given}
+    return {name: jnp.float32(value) for name, value in full.items()}
+
+
+# At its usual level LLVM takes twice as long, and tests wait for compilation above all.
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 1})
 
 
 class ByHand(NamedTuple):
@@ -72,14 +94,12 @@ class ByHand(NamedTuple):
     online: list[list[float]]
 
 
-def train_by_hand(experiment, data, seed, hyperparameters):
+@functools.cache
+def trained_by_hand(experiment, seed):
     """The experiment as a user would write it: a Python loop over host batches, and nothing but `Learner.step`."""
-    key = jax.random.key(seed)
-    hyper = {name: jnp.float32(value) for name, value in hyperparameters.items()}
-    stream, state = jax.jit(experiment.begin)(key, hyper, data)
-    order = jax.jit(experiment.order)
-    finish = jax.jit(experiment.finish)
-    step = jax.jit(experiment.learner(stream, hyper).step)
+    data, key, hyper = dataset(), jax.random.key(seed), numbers_of(experiment)
+    stream, state = jit(experiment.begin)(key, hyper, data)
+    order, finish, step = map(jit, (experiment.order, experiment.finish, experiment.learner(stream, hyper).step))
     accuracy, losses, online = [], [], []
     for phase in range(stream.phases):
         _, step_keys, positions = order(key, stream, jnp.int32(phase))

@@ -26,9 +26,13 @@ class Rehearsal:
     replay: str
     weighting: str
 
+    def among(self, stored: memory.MemoryState) -> jax.Array:
+        """Says of each slot whether it may be replayed; shape [capacity]."""
+        return memory.older(stored) if self.replay == "past" else memory.stored(stored)
+
     def __call__(self, params: Any, stored: memory.MemoryState, strength: jax.Array, key: Any) -> jax.Array:
         """Returns the weighted loss on examples drawn with the first half of `key`; zero where there are none."""
-        among = memory.older(stored) if self.replay == "past" else memory.stored(stored)
+        among = self.among(stored)
         weight = strength * (stored.clock if self.weighting == "tasks" else 1)
         replayed = memory.sample(stored, self.batch_size, jax.random.split(key)[0], among)
         return jnp.where(among.any(), weight * self.loss(params, replayed), 0.0)
@@ -84,7 +88,7 @@ def er(
 
     Reference:
       Ratcliff 1990; with a reservoir: Chaudhry et al. 2019, "On Tiny Episodic Memories". "past" and "tasks" together
-      are the replay of van de Ven et al. 2022.
+      are the replay of van de Ven et al. 2022 up to a common factor: they divide both losses by the number of tasks.
 
     How ours differs: replayed examples are drawn with replacement. Codes that join both batches and take one mean have
     half our gradient (at equal batch sizes): halve the learning rate of SGD to match them.
@@ -112,7 +116,10 @@ def er(
     def er(updates, state, params, *, batch, key, all_params=None, **_):
         state = core.live(state, strength=strength)
         gradient = jax.grad(state.penalty)(core.whole("er", params, all_params), key=key)
-        rehearsed = jax.tree.map(lambda u, g: u + g.astype(u.dtype), updates, core.visible(gradient, updates))
+        # Without anything to replay the loss is that of blank examples: where it has no gradient there, NaN * 0 is NaN.
+        some = rehearsal.among(state.memory).any()
+        add = lambda u, g: u + jnp.where(some, g, 0).astype(u.dtype)
+        rehearsed = jax.tree.map(add, updates, core.visible(gradient, updates))
         return rehearsed, state._replace(memory=store.add(state.memory, batch, jax.random.split(key)[1]))
 
     return core.rule(init, er)

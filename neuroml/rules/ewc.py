@@ -54,9 +54,10 @@ def ewc(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Elastic weight consolidation: weights that mattered are held where they were, as by springs.
 
-    With F_k the importance given at consolidation k (a Fisher diagonal, `neuroml.fisher`) and a_k the weights then:
+    With F_k the importance given at consolidation k (a Fisher diagonal, `neuroml.fisher`) and a_k the weights then,
+    after K consolidations:
 
-        penalty(params) = strength / 2 * \sum_k \sum_i F_ki (params_i - a_ki)^2
+        penalty(params) = strength / 2 * \sum_k decay^(K - k) \sum_i F_ki (params_i - a_ki)^2
 
     Args:
       strength: how hard the springs pull; >= 0. It means nothing without the name of the Fisher estimator.
@@ -76,7 +77,8 @@ def ewc(
 
     How ours differs: separate anchors take the memory of one. A sum of quadratics is one quadratic around the weighted
     mean of their anchors plus a constant, so `anchor` holds that mean and `offset` the constant, and the gradient is
-    that of the paper to rounding. The implicit form is ours.
+    that of the paper to rounding. The newest importance counts whole; Schwarz's loss shrinks it by the decay too, a
+    factor on the strength. The implicit form is ours.
 
     >>> import neuroml
     >>> params = {"w": jnp.array([1.0, 1.0])}

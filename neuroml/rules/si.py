@@ -66,8 +66,8 @@ def si(
     Args:
       strength: how hard the weights are held (the paper's c); >= 0.
       damping: > 0, keeps the division finite where a weight hardly moved (the paper's xi).
-      clip_negative: leaves out negative credit, as the authors' code does and their equation does not. Without it an
-        importance can be negative, and its weight is then pushed away from the anchor.
+      clip_negative: leaves out negative credit; the paper's equation does not. Without it an importance can be
+        negative, and its weight is then pushed away from the anchor.
 
     Returns:
       A rule. Put it first in the chain: the gradient that it sees is then that of the loss alone.
@@ -77,8 +77,9 @@ def si(
       Zenke, Poole and Ganguli 2017, ICML, equations 3 to 5.
 
     How ours differs: the step is read off the weights of the next call, so it is the one really taken, whatever
-    optimizer follows; van de Ven's and Mammoth's codes keep negative credit (`clip_negative=False`), and van de Ven's
-    adds the penalty's own gradient to the credit.
+    optimizer follows. The authors' code clips the sum of importances at zero, ours each consolidation's credit. Van de
+    Ven's keeps negative credit (`clip_negative=False`) and counts the penalty's own gradient; Mammoth's credit is the
+    learning rate times that whole gradient squared, so never negative.
 
     >>> import neuroml
     >>> params = {"w": jnp.array([1.0])}

@@ -36,7 +36,7 @@ class Batch(NamedTuple):
 class Stream:
     """Who sees what when. All arrays are small beside the data; rows are padded to one width, `size` says how far."""
 
-    data: Dataset
+    data: Any  # a Dataset; None in a tree of axis numbers
     index: Any  # [phases, width] int32 into the training set
     task: Any  # [phases, width] int32: the task of each of them
     size: Any  # [phases] int32: how many of the row are real
