@@ -1,5 +1,7 @@
 """What the commands do. Each imports what it needs when it runs."""
 
+import contextlib
+import dataclasses
 import functools
 import json
 import os
@@ -36,7 +38,7 @@ def _list(command: cli.List) -> int:
 
 @execute.register
 def _run(command: cli.Run) -> int:
-    from benchmarks import results, tables
+    from benchmarks import results, runner, tables
 
     _prepare_jax()
     jobs, usual = _jobs(command)
@@ -54,7 +56,7 @@ def _run(command: cli.Run) -> int:
         print(json.dumps(one, allow_nan=False))
     else:
         print(tables.markdown(summaries))
-    plots = _draw(by_scenario, command.out, jobs[0].suite.name)
+    plots = _draw(by_scenario, command.out, runner.name_of(jobs[0], usual))
     print(f"results and {plots} are in {command.out}/", file=sys.stderr)
     return 1 if all(record["diverged"] for record in records) else 0
 
@@ -92,7 +94,7 @@ def _plot(command: cli.Plot) -> int:
     files = _result_files(command.directory)
     suites: dict[str, dict[str, list]] = {}
     for path in files:
-        name, scenario = path.stem.rsplit(".", 1)
+        name, _, scenario = path.stem.rpartition(".")
         suites.setdefault(name, {})[scenario] = results.latest(results.read(path))
     for name, by_scenario in suites.items():
         print(f"{name}: {_draw(by_scenario, command.directory, name)}", file=sys.stderr)
@@ -134,7 +136,7 @@ def _jobs(command: cli.Run) -> tuple[list[Any], str]:
     if command.data:
         if command.data not in SOURCES:
             raise unknown("data set", command.data, SOURCES)
-        one = runner.dataclasses.replace(one, data=command.data)
+        one = dataclasses.replace(one, data=command.data)
     settings = dict(suite.parse_setting(text) for text in command.set)
     one = suite.change(one, settings, {name: methods[name] for name in names})
     return runner.jobs_of(one, names, [command.scenario] if command.scenario else one.scenarios), usual
@@ -145,13 +147,12 @@ def _run_jobs(jobs: list[Any], data: Any, seeds: list[int], command: cli.Run, us
     from benchmarks import logging, results, runner
 
     sink = logging.sink(command.wandb)
-    for path in {runner.file_of(command.out, job, usual) for job in jobs} if command.fresh else ():
-        path.unlink(missing_ok=True)
     found = []
     with _progress(jobs, len(seeds)) as advance:
         for job in jobs:
             path = runner.file_of(command.out, job, usual)
-            for record in runner.run_job(job, data, seeds, path, functools.partial(advance, job)):
+            report = functools.partial(advance, job)
+            for record in runner.run_job(job, data, seeds, path, report, fresh=command.fresh):
                 sink(record)
             wanted = {(results.config_hash(job.config), job.name, seed) for seed in seeds}
             kept = [r for r in results.latest(results.read(path)) if results.identity(r) in wanted]
@@ -163,8 +164,6 @@ def _run_jobs(jobs: list[Any], data: Any, seeds: list[int], command: cli.Run, us
 
 def _progress(jobs: list[Any], seeds: int) -> Any:
     """Returns a context whose value, `advance(job, runs)`, moves a bar on standard error."""
-    import contextlib
-
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -239,7 +238,9 @@ def _prepare_jax() -> None:
     import jax
     import platformdirs
 
-    jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+    usable = getattr(os, "sched_getaffinity", None)  # Linux: the cores that this process may use
+    with contextlib.suppress(RuntimeError):  # JAX runs already, in a notebook say: its devices stay as they are
+        jax.config.update("jax_num_cpu_devices", len(usable(0)) if usable else os.cpu_count() or 1)
     if not getattr(jax.config, "jax_compilation_cache_dir", None):
         jax.config.update("jax_compilation_cache_dir", str(Path(platformdirs.user_cache_dir("neuroml")) / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

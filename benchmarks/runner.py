@@ -126,14 +126,24 @@ def jobs_of(suite: Suite, names: Sequence[str], chosen: Sequence[str]) -> list[J
     return jobs
 
 
+def name_of(job: Job, usual_data: str) -> str:
+    """Returns what the files of a job are called: its suite, and its data set where that is not the usual one."""
+    return job.suite.name + ("" if job.suite.data == usual_data else f".{job.suite.data}")
+
+
 def file_of(out: Path, job: Job, usual_data: str) -> Path:
     """Returns the result file of a job: one for each suite, data set and scenario."""
-    data = "" if job.suite.data == usual_data else f".{job.suite.data}"
-    return out / f"{job.suite.name}{data}.{job.scenario}.jsonl"
+    return out / f"{name_of(job, usual_data)}.{job.scenario}.jsonl"
 
 
 def run_job(
-    job: Job, data: Dataset, seeds: Sequence[int], path: Path, report: Callable[[int], None] = lambda runs: None
+    job: Job,
+    data: Dataset,
+    seeds: Sequence[int],
+    path: Path,
+    report: Callable[[int], None] = lambda runs: None,
+    *,
+    fresh: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Runs a job for the seeds that its file does not hold yet, and yields the new records, already written.
 
@@ -143,11 +153,12 @@ def run_job(
       seeds: which seeds.
       path: the result file.
       report: called with the number of seeds that have just been finished.
+      fresh: also runs the seeds that the file holds; of two results the later one counts.
     """
     config = job.config
     identity = results.config_hash(config)
     done = {seed for known, name, seed in results.finished(path) if (known, name) == (identity, job.name)}
-    todo = [seed for seed in seeds if seed not in done]
+    todo = [seed for seed in seeds if fresh or seed not in done]
     if len(todo) < len(seeds):
         report(len(seeds) - len(todo))
     for group in _groups(job, data, todo):

@@ -45,6 +45,10 @@ class Suite:
     # {method: {name: values}}: what `tune` tries; methods are given the same number of trials.
     grids: Mapping[str, Mapping[str, tuple[float, ...]]] = dataclasses.field(default_factory=dict)
 
+    def __post_init__(self):
+        if any(size < 1 for size in self.hidden):
+            raise UsageError(f"hidden={self.hidden}: every layer needs at least 1 neuron.")
+
     def given(self, method: str, scenario: str) -> dict[str, Any]:
         """Returns the hyperparameters and options that the suite sets for a method in a scenario."""
         both = {**self.hyperparameters.get(method, {}), **self.options.get(method, {})}
@@ -131,11 +135,12 @@ def _change_one(suite: Suite, name: str, value: Any, methods: Mapping[str, Any])
 def _like(name: str, value: Any, default: Any) -> Any:
     """Returns the value if it is of the kind of the default, with an int for a float and a tuple for one number."""
     if isinstance(default, tuple):
-        return value if isinstance(value, tuple) else (value,)
+        several = value if isinstance(value, tuple) else (value,)
+        return tuple(_like(name, one, default[0]) for one in several)
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if default is not None and type(value) is not type(default):
         raise UsageError(f"{name}={value!r} should be a {type(default).__name__}, like {default!r}.")
-    if default is None and not isinstance(value, int | None):
+    if default is None and (not isinstance(value, int | None) or isinstance(value, bool)):
         raise UsageError(f"{name}={value!r} should be a whole number.")
     return value

@@ -34,6 +34,8 @@ def tune(suite: Suite, names: Sequence[str], scenarios: Sequence[str], data: Dat
       seeds: how many tuning seeds.
       out: folder for `SUITE.SCENARIO.json`.
     """
+    if not names:
+        raise UsageError(f"{suite.name} has no grids, so there is nothing to tune: add them to configs/{suite.name}.py.")
     for name in names:
         if name not in suite.grids:
             raise unknown(f"grid of {suite.name}", name, suite.grids)

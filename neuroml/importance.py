@@ -123,6 +123,8 @@ def _one(inputs: Any, i: Array) -> Any:
 
 def _weighted_mean(function: Callable, params: Any, arguments: tuple, weight: Array, n: int, chunk: int) -> Any:
     """Returns sum_j weight_j function(*arguments_j) / n, `chunk` terms at a time; the last chunk is padded by 0."""
+    if chunk < 1:
+        raise UsageError(f"chunk={chunk} must be at least 1.")
     chunk = min(chunk, weight.size)
     missing = -weight.size % chunk
     rows = jax.tree.map(lambda leaf: jnp.pad(leaf, (0, missing)).reshape(-1, chunk), (arguments, weight))

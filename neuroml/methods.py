@@ -11,7 +11,7 @@ from typing import Any
 import optax
 
 from neuroml import memory
-from neuroml.errors import unknown
+from neuroml.errors import UsageError, unknown
 from neuroml.importance import fisher, sensitivity
 from neuroml.learner import Task
 from neuroml.rules.er import er
@@ -99,6 +99,8 @@ def _mas(at: Situation, given: Settings):
 
 
 def _er(at: Situation, given: Settings):
+    if given["replay_batch"] < 0:
+        raise UsageError(f"replay_batch={given['replay_batch']} must not be negative; 0 takes the size of the batches.")
     rule = er(
         at.task.loss,
         at.example,

@@ -215,23 +215,26 @@ ON_TWO_DEVICES = """
 import sys, jax, numpy as np
 sys.path[:0] = {path!r}
 import toy, neuroml
-assert len(jax.local_devices()) == 2
-for runs in (2, 3):
-    for mode in ("map", "vmap"):
-        result = neuroml.run(toy.experiment(), toy.dataset(), seeds=range(runs), seeds_mode=mode, steps_mode="scan",
-                             hyperparameters={{"learning_rate": 0.01}})
-        np.savez({out!r} + f"/{{mode}}{{runs}}.npz", **{{name: getattr(result, name) for name in {names!r}}})
+used, shard_map = [], jax.shard_map
+jax.shard_map = lambda function, *, mesh, **rest: used.append(mesh.size) or shard_map(function, mesh=mesh, **rest)
+for runs, mode in {cases!r}:
+    result = neuroml.run(toy.experiment(), toy.dataset(), seeds=range(runs), seeds_mode=mode, steps_mode="scan",
+                         hyperparameters={{"learning_rate": 0.01}})
+    np.savez({out!r} + f"/{{mode}}{{runs}}.npz", **{{name: getattr(result, name) for name in {names!r}}})
+assert used == [2] * len({cases!r}), used
 """
 
 
 def test_two_devices_give_the_results_of_one(tmp_path):
-    script = ON_TWO_DEVICES.format(path=[str(toy.FOLDER), str(toy.FOLDER.parent)], out=str(tmp_path), names=CURVES)
+    cases = [(2, "map"), (3, "map"), (3, "vmap")]  # three runs: one device has a spare one, which is thrown away
+    path = [str(toy.FOLDER), str(toy.FOLDER.parent)]
+    script = ON_TWO_DEVICES.format(path=path, out=str(tmp_path), names=CURVES, cases=cases)
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
-    cache = {"JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir}
+    cache = {"JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir, "JAX_PLATFORMS": "cpu"}
     subprocess.run([sys.executable, "-c", script], env={**os.environ, "XLA_FLAGS": flags, **cache}, check=True)
-    for mode in ("map", "vmap"):
-        for runs in (2, 3):
-            assert_close(np.load(tmp_path / f"{mode}{runs}.npz"), curves(run("naive", seeds=tuple(range(runs)))))
+    for runs, mode in cases:
+        here = curves(run("naive", seeds=SEEDS[:3]), slice(0, runs))
+        assert_close(here, np.load(tmp_path / f"{mode}{runs}.npz"))
 
 
 # --- mistakes ---

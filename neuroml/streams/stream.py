@@ -15,7 +15,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from neuroml import losses
-from neuroml.streams.dataset import Dataset
 
 
 class Batch(NamedTuple):

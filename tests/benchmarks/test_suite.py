@@ -1,0 +1,193 @@
+"""Suites are plain data: each says its command, and `--set` changes what it may and names what it may not."""
+
+import ast
+import dataclasses
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import runner, suite
+from benchmarks.results import config_hash
+from neuroml.errors import UsageError
+from neuroml.methods import methods
+from neuroml.streams.sources import SOURCES
+
+ROOT = Path(__file__).parents[2]
+DIGITS = suite.load("split_digits")
+each = pytest.mark.parametrize("name", suite.names())
+
+
+def changed(*settings, names=("naive", "ewc", "si", "er"), of=DIGITS):
+    parsed = dict(suite.parse_setting(text) for text in settings)
+    return suite.change(of, parsed, {name: methods[name] for name in names})
+
+
+def test_the_suites_of_the_issue_are_there():
+    assert {"split_digits", "split_mnist", "split_mnist_online", "permuted_mnist"} <= set(suite.names())
+
+
+@each
+def test_a_suite_says_its_own_command(name):
+    assert f"    python -m benchmarks run {name}" in suite.explanation(name)
+    assert len(suite.load(name).summary) > 20 and suite.load(name).name == name
+
+
+@each
+def test_a_suite_names_only_what_there_is(name):
+    one = suite.load(name)
+    assert one.data in SOURCES and one.stream in suite.STREAMS and one.network in suite.NETWORKS
+    assert (one.epochs is None) != (one.iterations is None)
+    for method in {*one.methods, *one.hyperparameters, *one.options, *one.grids}:
+        assert set(one.hyperparameters.get(method, {})) <= set(methods[method].hyperparameters)
+        assert set(one.grids.get(method, {})) <= set(methods[method].hyperparameters)
+        assert set(one.options.get(method, {})) <= set(methods[method].options)
+    for job in runner.jobs_of(one, one.methods, one.scenarios):
+        assert all(isinstance(number, float) for number in job.hyperparameters.values()), job
+        assert job.experiment.options == job.options
+        config_hash(job.config)
+
+
+def test_importing_a_suite_imports_nothing_heavy():
+    program = "import sys; from benchmarks import suite; [suite.load(n) for n in suite.names()]; print('jax' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+@each
+def test_numbers_stand_in_the_file_of_the_suite(name):
+    # A suite is data: a literal call of Suite, nothing computed.
+    tree = ast.parse((ROOT / "configs" / f"{name}.py").read_text())
+    calls = [node for node in tree.body if isinstance(node, ast.Assign)]
+    assert len(calls) == 1 and not [n for n in ast.walk(calls[0]) if isinstance(n, ast.ListComp | ast.For | ast.BinOp)]
+
+
+# --- --set ---
+
+
+@pytest.mark.parametrize(
+    "text, field, value",
+    [
+        ("iterations=7", "iterations", 7),
+        ("batch_size=5", "batch_size", 5),
+        ("learning_rate=1", "learning_rate", 1.0),
+        ("learning_rate=1e-2", "learning_rate", 0.01),
+        ("optimizer=sgd", "optimizer", "sgd"),
+        ("hidden=(8,4)", "hidden", (8, 4)),
+        ("hidden=8", "hidden", (8,)),
+        (" tasks = 2 ", "tasks", 2),
+        ("window=50", "window", 50),
+    ],
+)
+def test_set_changes_a_field_of_the_protocol(text, field, value):
+    one = changed(text)
+    assert getattr(one, field) == value and type(getattr(one, field)) is type(value)
+    assert dataclasses.replace(one, **{field: getattr(DIGITS, field)}) == DIGITS  # and no other
+
+
+def test_epochs_take_the_place_of_iterations_and_back():
+    one = changed("epochs=3")
+    assert (one.epochs, one.iterations) == (3, None)
+    back = changed("iterations=9", of=one)
+    assert (back.epochs, back.iterations) == (None, 9)
+
+
+def test_set_changes_a_hyperparameter_of_one_method_or_of_all_that_have_it():
+    strength = lambda one, name: one.given(name, "class").get("strength")
+    all_of_them = changed("strength=3")
+    assert [strength(all_of_them, name) for name in ("ewc", "si", "er")] == [3.0, 3.0, 3.0]
+    assert type(strength(all_of_them, "ewc")) is float
+    one = changed("ewc.strength=4.5")
+    assert strength(one, "ewc") == 4.5
+    assert [one.given(name, "class") for name in ("si", "er")] == [DIGITS.given(name, "class") for name in ("si", "er")]
+    job = runner.Job(one, "class", "ewc")
+    assert job.hyperparameters["strength"] == 4.5 and job.options == methods["ewc"].options
+
+
+def test_set_changes_a_static_option():
+    one = changed("er.keep=reservoir", "er.capacity=50", "anchors=latest")
+    er = one.given("er", "class")
+    assert (er["keep"], er["capacity"]) == ("reservoir", 50)
+    assert one.given("ewc", "class")["anchors"] == "latest"
+    assert runner.Job(one, "class", "er").experiment.options["capacity"] == 50
+
+
+def test_set_overrides_what_a_suite_says_for_each_scenario():
+    mnist = suite.load("split_mnist")
+    assert len({mnist.given("ewc", name)["strength"] for name in mnist.scenarios}) > 1
+    assert {changed("ewc.strength=7", of=mnist).given("ewc", name)["strength"] for name in mnist.scenarios} == {7.0}
+
+
+def test_every_set_value_is_part_of_the_identity_of_a_result():
+    texts = ["iterations=7", "learning_rate=1", "hidden=8", "ewc.strength=4.5", "ewc.anchors=latest", "samples=3"]
+    hashes = [config_hash(runner.Job(changed(*text), "class", "ewc").config) for text in ([], *zip(texts, strict=True))]
+    assert len(set(hashes)) == len(texts) + 1
+    assert config_hash(runner.Job(changed("er.capacity=50"), "class", "ewc").config) == hashes[0]  # another method's
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("strenght=3", ("'strenght'", "'strength'", "damping")),
+        ("iteration=3", ("'iteration'", "'iterations'")),
+        ("ewc.strenght=3", ("'ewc.strenght'", "strength", "anchors")),
+        ("mas.strength=3", ("'mas'", "--methods", "ewc")),
+        ("name=mine", ("'name'",)),
+        ("seeds=3", ("'seeds'",)),
+        ("iterations", ("name=value", "'iterations'")),
+        ("iterations=", ("name=value", "'iterations='")),
+        ("=3", ("name=value", "'=3'")),
+        ("iterations=many", ("iterations='many'", "int", str(DIGITS.iterations))),
+        ("iterations=2.5", ("iterations=2.5", "int")),
+        ("iterations=True", ("iterations=True", "int")),
+        ("epochs=1.5", ("epochs=1.5", "whole number")),
+        ("epochs=True", ("epochs=True", "whole number")),
+        ("learning_rate=fast", ("learning_rate='fast'", "float")),
+        ("hidden=big", ("hidden='big'", "int")),
+        ("hidden=(8,'a')", ("hidden='a'", "int")),
+        ("er.capacity=1e3", ("er.capacity=1000.0", "int")),
+        ("si.clip_negative=1", ("si.clip_negative=1", "bool")),
+        ("optimizer=3", ("optimizer=3", "str")),
+    ],
+)
+def test_what_cannot_be_set_is_named(text, words):
+    with pytest.raises(UsageError) as error:
+        changed(text)
+    for word in words:
+        assert word in str(error.value), str(error.value)
+
+
+def test_unknown_names_of_suites_methods_and_scenarios_come_with_the_nearest():
+    with pytest.raises(UsageError, match="'split_digit'. Did you mean 'split_digits'"):
+        suite.load("split_digit")
+    with pytest.raises(UsageError, match="'ewcc'. Did you mean 'ewc'"):
+        runner.jobs_of(DIGITS, ["ewcc"], ["class"])
+    with pytest.raises(UsageError, match="'clas'. Did you mean 'class'.*domain, task"):
+        runner.jobs_of(DIGITS, ["ewc"], ["clas"])
+
+
+def test_methods_that_need_boundaries_are_refused_where_there_are_none():
+    blended = suite.load("blended_digits")
+    with pytest.raises(UsageError, match="si consolidates .* blended_digits does not tell") as error:
+        runner.jobs_of(blended, ["naive", "si"], ["class"])
+    able = re.search("These run without: (.*)\\.", str(error.value))
+    assert set(able.group(1).split(", ")) == set(methods) - {"ewc", "si", "mas"}
+    with pytest.raises(UsageError, match="er consolidates"):
+        runner.jobs_of(changed("er.replay=past", of=blended), ["er"], ["class"])
+
+
+def test_joint_training_takes_the_steps_of_all_tasks():
+    job = lambda name, one=DIGITS: runner.Job(one, "class", name).experiment
+    assert (job("joint").iterations, job("naive").iterations) == (5 * DIGITS.iterations, DIGITS.iterations)
+    online = suite.load("split_mnist_online")
+    assert (job("joint", online).iterations, job("joint", online).epochs) == (None, 1)
+    assert job("joint", changed("iterations=4", of=online)).iterations == 20
+
+
+def test_files_tell_data_sets_and_scenarios_apart():
+    job = runner.Job(DIGITS, "class", "naive")
+    other = runner.Job(dataclasses.replace(DIGITS, data="mnist"), "task", "naive")
+    assert runner.file_of(Path("out"), job, "digits") == Path("out/split_digits.class.jsonl")
+    assert runner.file_of(Path("out"), other, "digits") == Path("out/split_digits.mnist.task.jsonl")

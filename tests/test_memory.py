@@ -1,0 +1,155 @@
+"""What memories keep and draw, as distributions over many keys: a chi-square test each, keys fixed."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from neuroml import memory
+from neuroml.errors import UsageError
+
+KEYS = jax.random.split(jax.random.key(4), 6000)
+draw = jax.jit(memory.sample, static_argnames="n")
+
+
+def stream(store, items, batch_size, key):
+    """Offers `items` to an empty memory in batches; returns its state."""
+    batches = items.reshape(-1, batch_size, *items.shape[1:])
+
+    def offer(state, now):
+        batch, key = now
+        return store.add(state, batch, key), None
+
+    keys = jax.random.split(key, batches.shape[0])
+    return jax.lax.scan(offer, store.init(jnp.zeros_like(items[0])), (batches, keys))[0]
+
+
+def kept(store, items, batch_size, keys=KEYS):
+    """Returns what is in every slot for every key, [keys, capacity]."""
+    return np.asarray(jax.jit(jax.vmap(lambda k: stream(store, items, batch_size, k).items))(keys))
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 6])
+def test_every_subset_of_a_stream_is_equally_likely_in_a_reservoir(batch_size):
+    """Three of six examples: 20 subsets. Holds whatever the batches, so all at once is one by one."""
+    found = np.sort(kept(memory.reservoir(3), jnp.arange(6), batch_size), axis=1)
+    counts = [(found == subset).all(axis=1).sum() for subset in itertools.combinations(range(6), 3)]
+    assert sum(counts) == len(KEYS)  # nothing twice, nothing that was never offered
+    assert stats.chisquare(counts).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("batch_size", [1, 8, 40])
+def test_early_and_late_examples_stay_with_probability_capacity_over_seen(batch_size):
+    """Inclusions of n examples in k slots have covariance p (1 - p) n / (n - 1) (I - 1/n): chi-square, n - 1 degrees."""
+    n, capacity = 40, 8
+    found = kept(memory.reservoir(capacity), jnp.arange(n), batch_size)
+    p, counts = capacity / n, np.bincount(found.ravel(), minlength=n)
+    statistic = np.sum((counts - p * len(KEYS)) ** 2) / (len(KEYS) * p * (1 - p) * n / (n - 1))
+    assert stats.chi2.sf(statistic, n - 1) > 1e-3
+
+
+def test_a_batch_at_once_fills_the_slots_as_one_by_one_does():
+    """Not only which examples stay, also where: of those that fall on one slot the last stays."""
+    table = [
+        [np.bincount(slot, minlength=6) for slot in kept(memory.reservoir(2), jnp.arange(6), size, keys).T]
+        for size, keys in ((1, KEYS[:3000]), (6, KEYS[3000:]))
+    ]
+    table = np.reshape(table, (2, -1))
+    assert stats.chi2_contingency(table[:, table.sum(0) > 0]).pvalue > 1e-3
+
+
+def test_a_memory_that_is_not_full_holds_everything_in_order():
+    for store in (memory.reservoir(5), memory.ring(5)):
+        state = stream(store, jnp.arange(7, 11), 2, KEYS[0])
+        assert state.items.tolist() == [7, 8, 9, 10, 0]
+        assert memory.stored(state).tolist() == [True] * 4 + [False]
+        assert state.seen.tolist() == [4]
+
+
+@pytest.mark.parametrize("batch_size", [1, 12])
+def test_a_ring_holds_the_newest(batch_size):
+    state = stream(memory.ring(5), jnp.arange(12), batch_size, KEYS[0])
+    assert state.items.tolist() == [10, 11, 7, 8, 9]  # example i in slot i mod 5
+
+
+def test_each_class_has_its_quota_and_is_sampled_uniformly():
+    """Labels i mod 3 in a stream of 24, except that class 2 comes but twice."""
+    label = np.arange(24) % 3
+    label[6:] = np.where(label[6:] == 2, 0, label[6:])
+    label = jnp.asarray(label)
+    store = memory.class_balanced(9, 3, label=lambda batch: label[batch])
+    found = kept(store, jnp.arange(24), 8)
+    members = [np.flatnonzero(label == c) for c in range(3)]
+    assert (np.sort(found[:, 6:8]) == members[2]).all()  # seldom: both stay
+    state = stream(store, jnp.arange(24), 8, KEYS[0])
+    assert memory.stored(state).tolist() == [True] * 8 + [False]
+    assert state.seen.tolist() == [len(m) for m in members] == [14, 8, 2]
+    for c in (0, 1):
+        n, p, inside = len(members[c]), 3 / len(members[c]), found[:, 3 * c : 3 * c + 3]
+        counts = np.bincount(inside.ravel(), minlength=24)
+        assert counts.sum() == counts[members[c]].sum()  # its slots hold nothing else
+        assert all(len(set(row)) == 3 for row in inside)
+        statistic = np.sum((counts[members[c]] - p * len(KEYS)) ** 2) / (len(KEYS) * p * (1 - p) * n / (n - 1))
+        assert stats.chi2.sf(statistic, n - 1) > 1e-3
+
+
+def test_samples_are_uniform_over_what_is_stored_and_never_blank():
+    """In slots with gaps between them: 10, 20 and 30 of class 0, and 32 of class 2, in quotas of three."""
+    store = memory.class_balanced(9, 3, label=lambda batch: batch % 10)
+    state = jax.jit(store.add)(store.init(jnp.int32(0)), jnp.array([10, 20, 30, 32]), KEYS[0])
+    assert state.items.tolist() == [10, 20, 30, 0, 0, 0, 32, 0, 0]
+    at_once = draw(state, n=len(KEYS), key=KEYS[1])
+    over_keys = jax.jit(jax.vmap(lambda key: memory.sample(state, 1, key)[0]))(KEYS)
+    for draws in (at_once, over_keys):
+        counts = np.bincount(draws, minlength=33)[[10, 20, 30, 32]]
+        assert counts.sum() == len(KEYS)
+        assert stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_older_is_what_was_stored_before_the_last_tick():
+    store = memory.ring(5)
+    add = jax.jit(store.add)
+    state = add(store.init(jnp.int32(0)), jnp.array([1, 2]), KEYS[0])
+    assert not memory.older(state).any()
+    state = add(memory.tick(state), jnp.array([3, 4]), KEYS[0])
+    assert memory.older(state).tolist() == [True, True, False, False, False]
+    assert set(draw(state, n=100, key=KEYS[1], among=memory.older(state)).tolist()) == {1, 2}
+    state = add(memory.tick(state), jnp.array([5, 6]), KEYS[0])  # 6 takes the slot of 1
+    assert state.items.tolist() == [6, 2, 3, 4, 5]
+    assert memory.older(state).tolist() == [False, True, True, True, False]
+
+
+def test_any_tree_is_kept_in_its_dtypes():
+    example = {"x": jnp.zeros((2, 2), jnp.uint8), "y": jnp.int32(0), "z": (jnp.zeros(3, jnp.bfloat16),)}
+    batch = jax.tree.map(lambda leaf: np.full((3, *leaf.shape), 200, leaf.dtype), example)
+    store = memory.reservoir(2)
+    state = jax.jit(store.add)(store.init(example), batch, KEYS[0])
+    drawn = draw(state, n=5, key=KEYS[1])
+    shapes = lambda t: jax.tree.map(lambda leaf: (leaf.shape[1:], leaf.dtype), t)
+    assert shapes(state.items) == shapes(drawn) == shapes(batch)
+    assert all((leaf == 200).all() for leaf in jax.tree.leaves(drawn))
+
+
+def test_compiled_mapped_and_plain_agree():
+    store = memory.class_balanced(4, 2, label=lambda batch: batch % 2)
+    run = lambda key: memory.sample(store.add(store.init(jnp.int32(0)), jnp.arange(9), key), 5, key)
+    compiled = np.stack([jax.jit(run)(key) for key in KEYS[:3]])
+    np.testing.assert_array_equal(compiled, jax.vmap(run)(KEYS[:3]))
+    np.testing.assert_array_equal(compiled[0], run(KEYS[0]))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: memory.reservoir(0),
+        lambda: memory.ring(0),
+        lambda: memory.class_balanced(10, 3, label=len),
+        lambda: memory.class_balanced(0, 1, label=len),
+    ],
+)
+def test_a_capacity_that_cannot_be(make):
+    with pytest.raises(UsageError, match="capacity="):
+        make()
