@@ -44,7 +44,7 @@ class Job:
         """The numbers that the method runs with, the learning rate among them."""
         given = self.suite.given(self.name, self.scenario)
         full = {name: given.get(name, default) for name, default in self.method.hyperparameters.items()}
-        return {"learning_rate": self.suite.learning_rate, **full}
+        return {"learning_rate": given.get("learning_rate", self.suite.learning_rate), **full}
 
     @property
     def options(self) -> dict[str, Any]:

@@ -114,18 +114,22 @@ def _change_one(suite: Suite, name: str, value: Any, methods: Mapping[str, Any])
     if name in fields:
         other = {"epochs": "iterations", "iterations": "epochs"}.get(name)
         changes = {name: _like(name, value, getattr(suite, name)), **({other: None} if other else {})}
+        if name == "learning_rate":  # for all methods, also those that have one of their own
+            tables = suite.hyperparameters.items()
+            changes["hyperparameters"] = {m: {n: v for n, v in own.items() if n != name} for m, own in tables}
         return dataclasses.replace(suite, **changes)
     method, dot, own = name.rpartition(".")
     wanted = [method] if dot else list(methods)
     if dot and method not in methods:
         raise unknown("method in --set (it must be among --methods)", method, methods)
-    found = [m for m in wanted if own in {**methods[m].hyperparameters, **methods[m].options}]
+    numbers = {m: {"learning_rate": suite.learning_rate, **methods[m].hyperparameters} for m in wanted}
+    found = [m for m in wanted if own in {**numbers[m], **methods[m].options}]
     if not found:
-        theirs = {n for m in wanted for n in (*methods[m].hyperparameters, *methods[m].options)}
+        theirs = {n for m in wanted for n in (*numbers[m], *methods[m].options)}
         raise unknown("hyperparameter", name, theirs | (set() if dot else fields))
     for m in found:
-        kind = "hyperparameters" if own in methods[m].hyperparameters else "options"
-        default = {**methods[m].hyperparameters, **methods[m].options}[own]
+        kind = "hyperparameters" if own in numbers[m] else "options"
+        default = {**numbers[m], **methods[m].options}[own]
         table = getattr(suite, kind)
         merged = {**table, m: {**table.get(m, {}), own: _like(name, value, default)}}
         suite = dataclasses.replace(suite, **{kind: merged})
