@@ -38,7 +38,7 @@ def _list(command: cli.List) -> int:
 
 @execute.register
 def _run(command: cli.Run) -> int:
-    from benchmarks import results, runner, tables
+    from benchmarks import runner, summaries, tables
 
     _prepare_jax()
     jobs, usual = _jobs(command)
@@ -46,16 +46,15 @@ def _run(command: cli.Run) -> int:
     seeds = _seeds(command.seeds, jobs[0].suite.seeds)
     data = _load(jobs[0].suite.data, command.data_dir)
     records = _run_jobs(jobs, data, seeds, command, usual)
-    summaries = results.summarize(records)
     by_scenario = {job.scenario: [] for job in jobs}
     for record in records:
         by_scenario[record["scenario"]].append(record)
     if command.json:
-        objects = {s: results.to_json(jobs[0].suite.name, s, rows) for s, rows in by_scenario.items()}
+        objects = {s: summaries.to_json(jobs[0].suite.name, s, rows) for s, rows in by_scenario.items()}
         one = next(iter(objects.values())) if len(objects) == 1 else {"suite": jobs[0].suite.name, "scenarios": objects}
         print(json.dumps(one, allow_nan=False))
     else:
-        print(tables.markdown(summaries))
+        print(tables.markdown(summaries.summarize(records)))
     plots = _draw(by_scenario, command.out, runner.name_of(jobs[0], usual))
     print(f"results and {plots} are in {command.out}/", file=sys.stderr)
     return 1 if all(record["diverged"] for record in records) else 0
@@ -114,10 +113,10 @@ def _data(command: cli.Data) -> int:
 
 def readme_tables(directory: Path) -> dict[str, str]:
     """Returns {file name without ending: table} for every result file of a folder."""
-    from benchmarks import results, tables
+    from benchmarks import results, summaries, tables
 
     files = _result_files(directory)
-    return {path.stem: tables.markdown(results.summarize(results.latest(results.read(path)))) for path in files}
+    return {path.stem: tables.markdown(summaries.summarize(results.latest(results.read(path)))) for path in files}
 
 
 def _jobs(command: cli.Run) -> tuple[list[Any], str]:
@@ -144,7 +143,7 @@ def _jobs(command: cli.Run) -> tuple[list[Any], str]:
 
 def _run_jobs(jobs: list[Any], data: Any, seeds: list[int], command: cli.Run, usual: str) -> list[dict[str, Any]]:
     """Runs the jobs under a progress bar; returns the newest records of the configurations and seeds asked for."""
-    from benchmarks import logging, results, runner
+    from benchmarks import logging, results, runner, summaries
 
     sink = logging.sink(command.wandb)
     found = []
@@ -157,7 +156,7 @@ def _run_jobs(jobs: list[Any], data: Any, seeds: list[int], command: cli.Run, us
             wanted = {(results.config_hash(job.config), job.name, seed) for seed in seeds}
             kept = [r for r in results.latest(results.read(path)) if results.identity(r) in wanted]
             found.extend(kept)
-            results.write_csv(path.with_suffix(".csv"), results.summarize(results.latest(results.read(path))))
+            summaries.write_csv(path.with_suffix(".csv"), summaries.summarize(results.latest(results.read(path))))
     _tell_of_old_code(found)
     return found
 

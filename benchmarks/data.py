@@ -151,9 +151,7 @@ def _builder(name: str, data: Originals) -> type:
         }
 
     members = {"name": name, "_split_generators": split_generators}
-    builder = types.new_class(
-        name, (registered,), {"skip_registration": True}, lambda body: body.update(members)
-    )
+    builder = types.new_class(name, (registered,), {"skip_registration": True}, lambda body: body.update(members))
     builder.__module__ = registered.__module__  # it is written to dataset_info.json
     return builder
 

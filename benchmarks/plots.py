@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from benchmarks import results
+from benchmarks import summaries
 from benchmarks.results import Record
 from benchmarks.statistics import mean_interval
 from neuroml.errors import DataError, NeuromlError, UsageError
@@ -86,7 +86,7 @@ def accuracy_over_tasks(records_by_scenario: Mapping[str, Sequence[Record]], pat
             tasks = max(stack.shape[2] for stack in stacks.values())
             for label, stack in stacks.items():
                 _stream_line(ax, stack, tasks, styles[label])
-            _finish(ax, results.TITLES.get(scenario, scenario), tasks)
+            _finish(ax, summaries.TITLES.get(scenario, scenario), tasks)
             _fit(ax, [ax])
         axes[0].set_ylabel("average accuracy over\nthe tasks seen so far (%)")
 
@@ -136,12 +136,12 @@ def per_task(records: Sequence[Record], path: Path | str) -> None:
 
 def _groups(records: Sequence[Record]) -> Groups:
     """Returns the runs of each label, or raises if they belong in different pictures."""
-    settings = [" ".join(filter(None, setting)) for setting in results.by_setting(records)]
+    settings = [" ".join(filter(None, setting)) for setting in summaries.by_setting(records)]
     if not settings:
         raise UsageError("cannot draw: there are no records.")
     if len(settings) > 1:
         raise UsageError(f"cannot draw {' and '.join(settings)} in one panel: choose the records of one.")
-    return results.by_label(records)
+    return summaries.by_label(records)
 
 
 def _matrices(group: list[Record]) -> np.ndarray:

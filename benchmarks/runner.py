@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import neuroml
-from benchmarks import results
+from benchmarks import environment, results
 from benchmarks.suite import NETWORKS, STREAMS, Suite
 from neuroml import metrics
 from neuroml.errors import UsageError, unknown
@@ -218,7 +218,7 @@ def _record(job: Job, identity: str, seed: int, i: int, result: Result) -> dict[
 @functools.cache
 def _environment() -> dict[str, Any]:
     """Returns where the code runs and which code it is, as it was at the first result."""
-    return results.environment()
+    return environment.environment()
 
 
 def _metrics(accuracy: np.ndarray) -> dict[str, float | None]:

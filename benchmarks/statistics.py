@@ -1,7 +1,7 @@
 """Means over seeds with the interval that belongs to them, and the paired test between two methods.
 
 A seed whose run diverged has no value: None, NaN or an infinity is left out here. It is counted where results
-are shown (`benchmarks.results.Summary.diverged`), since a mean over the survivors alone flatters a method.
+are shown (`benchmarks.summaries.Summary.diverged`), since a mean over the survivors alone flatters a method.
 """
 
 import math

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks import results
-from benchmarks.results import Summary
 from benchmarks.statistics import Interval
+from benchmarks.summaries import TITLES, Summary, summarize
 from neuroml.errors import DataError, NeuromlError, UsageError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ UNKNOWN = Interval(math.nan, math.nan, math.nan)
 def markdown(summaries: Iterable[Summary]) -> str:
     """Returns the summaries as Markdown, a table with its caption for each suite, data set and scenario.
 
-    >>> from benchmarks.results import summarize
+    >>> from benchmarks.summaries import summarize
     >>> run = {"suite": "digits", "scenario": "class", "method": "ewc", "config_hash": "06fa", "seed": 0}
     >>> run |= {"metrics": {"accuracy": 0.5, "forgetting": None}, "bytes": 2e6, "flops": 3e9, "seconds": 1.5}
     >>> print(markdown(summarize([run])))
@@ -44,7 +44,7 @@ def show(summaries: Iterable[Summary], title: str, console: "Console | None" = N
     """Prints the same tables in colour.
 
     Args:
-        summaries: From `results.summarize`.
+        summaries: From `summaries.summarize`.
         title: Stands above each table.
         console: A rich console; None writes to stdout.
 
@@ -79,10 +79,9 @@ def directory(path: Path | str) -> str:
     files = sorted(path.rglob("*.jsonl"))
     if not files:
         raise DataError(f"there are no result files (*.jsonl) below {path}: run the benchmark first.")
-    tables = {file: markdown(results.summarize(results.read(file))) for file in files}
+    tables = {file: markdown(summarize(results.read(file))) for file in files}
     return "\n\n".join(
-        f"### {file.relative_to(path).with_suffix('').as_posix()}\n\n{table}"
-        for file, table in tables.items()
+        f"### {file.relative_to(path).with_suffix('').as_posix()}\n\n{table}" for file, table in tables.items()
     )
 
 
@@ -161,7 +160,7 @@ def _caption(group: list[Summary]) -> str:
     first = group[0]
     fewest, most = (extreme(len(summary.seeds) for summary in group) for extreme in (min, max))
     seeds = "1 seed" if most == 1 else f"{most} seeds" if fewest == most else f"{fewest}-{most} seeds"
-    scenario = results.TITLES.get(first.scenario, first.scenario)
+    scenario = TITLES.get(first.scenario, first.scenario)
     about = dict.fromkeys(part for part in (first.suite, first.data, scenario, seeds) if part)
     return (
         f"{', '.join(about)}. Accuracy and forgetting in %: mean ± half the 95 % Student-t interval.\n"

@@ -35,7 +35,9 @@ def tune(suite: Suite, names: Sequence[str], scenarios: Sequence[str], data: Dat
       out: folder for `SUITE.SCENARIO.json`.
     """
     if not names:
-        raise UsageError(f"{suite.name} has no grids, so there is nothing to tune: add them to configs/{suite.name}.py.")
+        raise UsageError(
+            f"{suite.name} has no grids, so there is nothing to tune: add them to configs/{suite.name}.py."
+        )
     for name in names:
         if name not in suite.grids:
             raise unknown(f"grid of {suite.name}", name, suite.grids)

@@ -56,9 +56,7 @@ def _everything(at, given):
 
 
 # One recipe that uses all a learner has: keys, batches, a memory, importance and consolidation.
-EVERYTHING = dataclasses.replace(
-    methods["ewc"], transform=_everything, hyperparameters={"strength": 100.0}, options={}
-)
+EVERYTHING = dataclasses.replace(methods["ewc"], transform=_everything, hyperparameters={"strength": 100.0}, options={})
 
 
 @functools.cache

@@ -17,7 +17,18 @@ from benchmarks import cli, results
 
 ROOT = Path(__file__).parents[2]
 # Two steps a task on a tiny network: each method of each run below compiles this and nothing larger.
-SMALL = ("run", "split_digits", "--scenario", "class", "--set", "iterations=2", "--set", "hidden=8", "--set", "samples=9")
+SMALL = (
+    "run",
+    "split_digits",
+    "--scenario",
+    "class",
+    "--set",
+    "iterations=2",
+    "--set",
+    "hidden=8",
+    "--set",
+    "samples=9",
+)
 METHODS = ("naive", "joint", "si", "er")
 NUMBERS = {"accuracy", "forgetting", "bytes", "flops", "seconds", "diverged"}
 
@@ -380,7 +391,7 @@ def test_tuning_tries_every_value_on_seeds_and_images_of_its_own(tmp_path, monke
     monkeypatch.setattr(tuning, "run", lambda *a, run=tuning.run, **k: (seen.append((a, k)), run(*a, **k))[1])
     done = command("tune", "split_digits", "--scenario", "class", "--seeds", 2, out=tmp_path)
     assert done.status == 0 and "diverged" in done.out
-    ((_, data), given), = seen
+    (((_, data), given),) = seen
     assert list(given["seeds"]) == [1_000_000, 1_000_001]
     kept = {image.tobytes() for image in np.asarray(data.test_x)}
     assert not kept & {image.tobytes() for image in np.asarray(load("digits").test_x)}
@@ -396,7 +407,11 @@ def test_help_answers_without_jax():
     report = "print([m for m in ('jax', 'flax', 'optax', 'numpy', 'wandb', 'matplotlib') if m in sys.modules])"
     for command in ("run", "table"):
         done = subprocess.run(
-            [sys.executable, "-c", program.format(command) + report], cwd=ROOT, capture_output=True, text=True, check=True
+            [sys.executable, "-c", program.format(command) + report],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
         )
         assert done.stdout.splitlines()[-1] == "[]"
         assert f"usage: python -m benchmarks {command}" in done.stdout

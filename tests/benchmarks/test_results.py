@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import results
+from benchmarks import environment, results, summaries
 from neuroml.errors import DataError, UsageError
 
 
@@ -242,29 +242,29 @@ def test_latest_keeps_scenarios_apart_even_with_one_configuration():
 
 def test_label_is_the_method_alone_where_that_is_enough():
     rows = [record(config=strength(1.0)), record("si", config=strength(10.0))]
-    assert list(results.by_label(rows)) == ["ewc", "si"]
+    assert list(summaries.by_label(rows)) == ["ewc", "si"]
 
 
 def test_label_names_only_what_differs():
     rows = [record(config=strength(number)) for number in (1.0, 10.0)] + [record("si", config=strength(3.0))]
-    assert list(results.by_label(rows)) == ["ewc (strength=1)", "ewc (strength=10)", "si"]
+    assert list(summaries.by_label(rows)) == ["ewc (strength=1)", "ewc (strength=10)", "si"]
     nested = [{"hyperparameters": {"rule": {"decay": decay, "same": 1}, "sizes": [4, 4]}} for decay in (0, 1)]
     rows = [record(config=config) for config in nested]
-    assert list(results.by_label(rows)) == ["ewc (rule.decay=0)", "ewc (rule.decay=1)"]
+    assert list(summaries.by_label(rows)) == ["ewc (rule.decay=0)", "ewc (rule.decay=1)"]
 
 
 def test_labels_never_collide():
     near = [record(config=strength(number)) for number in (0.1, 0.1 + 1e-9)]
-    assert list(results.by_label(near)) == ["ewc (strength=0.1)", f"ewc ({near[1]['config_hash']})"]
+    assert list(summaries.by_label(near)) == ["ewc (strength=0.1)", f"ewc ({near[1]['config_hash']})"]
     rows = [record(config={}), record(config=strength(1.0)), record(config={}, config_hash="0123456789ab")]
-    labels = list(results.by_label(rows))
+    labels = list(summaries.by_label(rows))
     assert len(labels) == 3 and labels[0] == "ewc" and labels[2] == "ewc (0123456789ab)"
 
 
 def test_summary_by_hand():
     rows = [record(seed=seed, accuracy=accuracy) for seed, accuracy in [(2, 0.9), (0, 0.7), (1, 0.8)]]
     rows[0] |= {"bytes": 4000, "flops": 8e9, "seconds": 6.0}
-    (summary,) = results.summarize(rows)
+    (summary,) = summaries.summarize(rows)
     assert (summary.suite, summary.data, summary.scenario) == ("split_mnist", "mnist", "class")
     assert summary.label == summary.method == "ewc" and summary.config_hash == rows[0]["config_hash"]
     assert summary.seeds == (0, 1, 2) and summary.diverged == ()
@@ -281,7 +281,7 @@ def test_summary_by_hand():
 
 def test_diverged_seeds_are_counted_but_in_no_mean():
     rows = [record(seed=0, accuracy=0.5), record(seed=1, accuracy=0.1, diverged={"phase": 0, "step": 3})]
-    (summary,) = results.summarize(rows)
+    (summary,) = summaries.summarize(rows)
     assert summary.seeds == (0, 1) and summary.diverged == (1,)
     assert summary.metrics["accuracy"].mean == 0.5
 
@@ -291,8 +291,8 @@ def test_summaries_do_not_mix_scenarios_or_count_a_seed_twice():
         record(scenario=scenario, accuracy=a)
         for scenario, a in [("task", 0.9), ("class", 0.2), ("task", 1.0)]
     ]
-    summaries = results.summarize(rows)
-    assert [(s.scenario, s.seeds, s.metrics["accuracy"].mean) for s in summaries] == [
+    found = summaries.summarize(rows)
+    assert [(s.scenario, s.seeds, s.metrics["accuracy"].mean) for s in found] == [
         ("task", (0,), 1.0),
         ("class", (0,), 0.2),
     ]
@@ -307,7 +307,7 @@ def test_csv(tmp_path):
         record(seed=1, accuracy=0.75, diverged={"phase": 0, "step": 1}),
         joint,
     ]
-    results.write_csv(path, results.summarize(rows))
+    summaries.write_csv(path, summaries.summarize(rows))
     ewc, other = csv.DictReader(path.read_text().splitlines())
     assert ewc["label"] == "ewc" and (ewc["seeds"], ewc["diverged"]) == ("2", "1")
     assert (ewc["accuracy_mean"], ewc["accuracy_low"], ewc["learning_accuracy_mean"]) == ("0.5", "", "")
@@ -335,7 +335,7 @@ def test_to_json_has_this_shape():
         record("si", 2, 0.9, 0.1, diverged={"phase": 1, "step": 1}),
         record("si", 2, scenario="task"),
     ]
-    table = results.to_json("split_mnist", "class", rows)
+    table = summaries.to_json("split_mnist", "class", rows)
     json.dumps(table, allow_nan=False)
     assert list(table) == ["suite", "scenario", "seeds", "methods"]
     assert (table["suite"], table["scenario"], table["seeds"]) == ("split_mnist", "class", [0, 1, 2])
@@ -357,7 +357,7 @@ def test_to_json_has_this_shape():
 
 def test_to_json_labels_configurations():
     rows = [record(config=strength(number)) for number in (1.0, 10.0)]
-    assert list(results.to_json("split_mnist", "class", rows)["methods"]) == [
+    assert list(summaries.to_json("split_mnist", "class", rows)["methods"]) == [
         "ewc (strength=1)",
         "ewc (strength=10)",
     ]
@@ -365,8 +365,8 @@ def test_to_json_labels_configurations():
 
 def test_to_json_of_another_suite_names_what_there_is():
     with pytest.raises(UsageError, match="but of: split_mnist class"):
-        results.to_json("split_mnist", "domain", [record()])
-    assert results.to_json("split_mnist", "class", [])["methods"] == {}
+        summaries.to_json("split_mnist", "domain", [record()])
+    assert summaries.to_json("split_mnist", "class", [])["methods"] == {}
 
 
 # --- environment -----------------------------------------------------------------------------------
@@ -379,7 +379,7 @@ def git(folder, *arguments):
 
 def test_git_state_follows_the_source_and_not_the_results(tmp_path):
     git(tmp_path, "init")
-    assert results.git_state(tmp_path) == {"revision": None, "dirty": False}  # no commit yet
+    assert environment.git_state(tmp_path) == {"revision": None, "dirty": False}  # no commit yet
     (tmp_path / "a.py").write_text("x = 1\n")
     (tmp_path / "a.jsonl").write_text("")
     git(tmp_path, "add", ".")
@@ -387,22 +387,22 @@ def test_git_state_follows_the_source_and_not_the_results(tmp_path):
     (tmp_path / "a.jsonl").write_text("{}\n")
     folder = tmp_path / "inner"
     folder.mkdir()
-    clean = results.git_state(folder)
+    clean = environment.git_state(folder)
     assert len(clean["revision"]) == 40 and clean["dirty"] is False
     (tmp_path / "b.py").write_text("")  # source that no revision holds, outside `folder`
-    assert results.git_state(folder) == {"revision": clean["revision"], "dirty": True}
+    assert environment.git_state(folder) == {"revision": clean["revision"], "dirty": True}
 
 
 def test_git_state_never_fails(tmp_path, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     nothing = {"revision": None, "dirty": None}
-    assert results.git_state(tmp_path) == results.git_state(tmp_path / "missing") == nothing
+    assert environment.git_state(tmp_path) == environment.git_state(tmp_path / "missing") == nothing
     monkeypatch.setenv("PATH", "")
-    assert results.git_state(Path(results.__file__).parent) == nothing
+    assert environment.git_state(Path(results.__file__).parent) == nothing
 
 
 def test_environment_is_complete_and_strict_json():
-    found = results.environment()
+    found = environment.environment()
     json.dumps(found, allow_nan=False)
     assert set(found) == {"git", "versions", "device"}
     assert set(found["versions"]) == {"python", "neuroml", "jax", "jaxlib", "flax", "optax", "numpy"}
@@ -411,11 +411,11 @@ def test_environment_is_complete_and_strict_json():
 
 
 def test_a_package_that_is_not_installed_has_no_version(monkeypatch):
-    monkeypatch.setitem(results.PACKAGES, "neuroml", "no-such-distribution")
-    assert results.environment()["versions"]["neuroml"] is None
+    monkeypatch.setitem(environment.PACKAGES, "neuroml", "no-such-distribution")
+    assert environment.environment()["versions"]["neuroml"] is None
 
 
 def test_reading_results_does_not_import_jax():
-    code = "import sys, benchmarks.results as r; r.git_state(r.Path('.')); sys.exit('jax' in sys.modules)"
+    code = "import sys, benchmarks.environment as r, benchmarks.results; r.git_state(r.Path('.')); sys.exit('jax' in sys.modules)"
     root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0

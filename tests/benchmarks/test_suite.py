@@ -51,7 +51,9 @@ def test_a_suite_names_only_what_there_is(name):
 
 
 def test_importing_a_suite_imports_nothing_heavy():
-    program = "import sys; from benchmarks import suite; [suite.load(n) for n in suite.names()]; print('jax' in sys.modules)"
+    program = (
+        "import sys; from benchmarks import suite; [suite.load(n) for n in suite.names()]; print('jax' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

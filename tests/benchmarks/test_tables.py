@@ -4,7 +4,7 @@ import math
 import pytest
 from rich.console import Console
 
-from benchmarks import results, tables
+from benchmarks import results, summaries, tables
 from neuroml.errors import DataError, UsageError
 
 
@@ -30,7 +30,7 @@ def record(method="ewc", seed=0, accuracy=0.75, forgetting=0.25, scenario="class
 def rows(*records):
     """The cells of the body of the only table."""
     lines = [
-        line for line in tables.markdown(results.summarize(records)).splitlines() if line.startswith("|")
+        line for line in tables.markdown(summaries.summarize(records)).splitlines() if line.startswith("|")
     ]
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
 
@@ -73,33 +73,33 @@ def test_no_negative_zero():
 
 
 def test_one_unit_for_all_methods():
-    text = tables.markdown(results.summarize([record("ewc", flops=5e11), record("er", flops=2e12)]))
+    text = tables.markdown(summaries.summarize([record("ewc", flops=5e11), record("er", flops=2e12)]))
     assert "| TFLOP |" in text and "GFLOP" not in text
     assert [row[5] for row in rows(record("ewc", flops=5e11), record("er", flops=2e12))] == ["0.500", "2.00"]
 
 
 def test_the_caption_says_what_the_numbers_are():
-    caption = tables.markdown(results.summarize([record(seed=seed) for seed in range(10)])).splitlines()[-2]
+    caption = tables.markdown(summaries.summarize([record(seed=seed) for seed in range(10)])).splitlines()[-2]
     assert caption.startswith("*split_mnist, mnist, class-incremental, 10 seeds.")
     assert "95 % Student-t interval" in caption
-    uneven = tables.markdown(results.summarize([record(seed=0), record(seed=1), record("si")]))
+    uneven = tables.markdown(summaries.summarize([record(seed=0), record(seed=1), record("si")]))
     assert "1-2 seeds" in uneven
 
 
 def test_scenarios_never_share_a_table():
-    text = tables.markdown(results.summarize([record(scenario=name) for name in ("task", "class")]))
+    text = tables.markdown(summaries.summarize([record(scenario=name) for name in ("task", "class")]))
     assert text.count("| method |") == 2
     assert text.index("task-incremental") < text.index("| method |", 10) < text.index("class-incremental")
 
 
 def test_a_bar_in_a_label_does_not_break_the_row():
     runs = [record(config={"hyperparameters": {"mode": mode}}) for mode in ("a|b", "c")]
-    assert r"ewc (mode=a\|b)" in tables.markdown(results.summarize(runs))
+    assert r"ewc (mode=a\|b)" in tables.markdown(summaries.summarize(runs))
 
 
 def printed(*records, width=120):
     console = Console(file=io.StringIO(), width=width)
-    tables.show(results.summarize(records), "Split MNIST", console)
+    tables.show(summaries.summarize(records), "Split MNIST", console)
     return console.file.getvalue()
 
 
@@ -116,7 +116,7 @@ def test_show_keeps_brackets_and_folds_rather_than_cuts():
 
 
 def test_show_writes_to_stdout_by_default(capsys):
-    tables.show(results.summarize([record()]), "Title")
+    tables.show(summaries.summarize([record()]), "Title")
     assert "ewc" in capsys.readouterr().out
 
 
