@@ -2,10 +2,10 @@
 
     python -m benchmarks run split_mnist_online --scenario class --methods naive,joint,si,er --seeds 10
 
-Five tasks of two digits; MLP of 2 x 100 ReLU units with Xavier initialization; SGD with the learning rates, strengths and
-200 stored examples of `utils/best_args.py` at the tag neurips2020. Two of their numbers are translated: their EWC has no
-half, so 90 is our 180 (their Fisher also weighs true labels by their probability, which is not translated), and their
-replay takes one mean over new and stored examples together, so a learning rate of .01 is our .005.
+Five tasks of two digits; MLP of 2 x 100 ReLU units with Xavier initialization; SGD with the learning rates, strengths
+and 200 stored examples of `utils/best_args.py` at the tag neurips2020. Two of their numbers are translated: their EWC
+has no half, so 90 is our 180 (their Fisher also weighs true labels by their probability, which is not translated), and
+their replay takes one mean over new and stored examples together, so a learning rate of .01 is our .005.
 
 To expect (paper, class-incremental, %): SGD 19.6, online EWC 20.5, SI 19.3, ER with 200 examples 80.4, joint 95.6.
 """

@@ -88,7 +88,8 @@ def test_it_is_the_mean_of_squares_not_the_square_of_the_mean():
     np.testing.assert_allclose(each, np.full(n, 0.5**2 / n))
     np.testing.assert_allclose(each, n * batch)
     # and two examples that pull in opposite directions do not cancel
-    both = neuroml.fisher(predict, zeros, jnp.array([[1.0, 0, 0, 0], [-1.0, 0, 0, 0]]), labels="true", targets=Y[:2] * 0)
+    opposite = jnp.array([[1.0, 0, 0, 0], [-1.0, 0, 0, 0]])
+    both = neuroml.fisher(predict, zeros, opposite, labels="true", targets=Y[:2] * 0)
     assert both.tolist() == [0.25, 0, 0, 0]
 
 

@@ -43,7 +43,7 @@ def test_every_subset_of_a_stream_is_equally_likely_in_a_reservoir(batch_size):
 
 @pytest.mark.parametrize("batch_size", [1, 8, 40])
 def test_early_and_late_examples_stay_with_probability_capacity_over_seen(batch_size):
-    """Inclusions of n examples in k slots have covariance p (1 - p) n / (n - 1) (I - 1/n): chi-square, n - 1 degrees."""
+    """Inclusions of n examples in k slots covary by p (1 - p) n / (n - 1) (I - 1/n): chi-square, n - 1 degrees."""
     n, capacity = 40, 8
     found = kept(memory.reservoir(capacity), jnp.arange(n), batch_size)
     p, counts = capacity / n, np.bincount(found.ravel(), minlength=n)

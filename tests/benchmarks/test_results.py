@@ -416,6 +416,9 @@ def test_a_package_that_is_not_installed_has_no_version(monkeypatch):
 
 
 def test_reading_results_does_not_import_jax():
-    code = "import sys, benchmarks.environment as r, benchmarks.results; r.git_state(r.Path('.')); sys.exit('jax' in sys.modules)"
+    code = (
+        "import sys, benchmarks.environment as e, benchmarks.results\n"
+        "e.git_state(e.Path('.')); sys.exit('jax' in sys.modules)"
+    )
     root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0

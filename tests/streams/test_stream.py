@@ -58,9 +58,11 @@ def test_every_place_of_an_order_is_as_likely():
 
 
 def test_a_stream_without_boundaries_is_read_in_its_order_in_time():
-    stream = maker(window=4)(DATA, jax.random.key(0))
-    positions = order(stream, jax.random.key(1), jnp.int32(0))
-    np.testing.assert_array_equal(np.ravel(positions), np.arange(STEPS * BATCH) % int(stream.size[0]))
+    stream = maker(window=4)(toy.dataset(train=(5, 9, 4, 7, 6, 9)), jax.random.key(0))
+    assert np.asarray(stream.size).tolist() == [14, 14, 12]
+    for phase, size in ((0, 14), (2, 12)):
+        positions = order(stream, jax.random.key(1), jnp.int32(phase))
+        np.testing.assert_array_equal(np.ravel(positions), np.arange(STEPS * BATCH) % size)
 
 
 def test_steps_cover_the_epochs_of_the_largest_phase():
