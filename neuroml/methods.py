@@ -164,7 +164,7 @@ methods: dict[str, Method] = {
     "si_on_surprise": Method(
         "SI that consolidates when the loss jumps",
         _si_on_surprise,
-        hyperparameters={**_SI, "ratio": 2.0, "margin": 0.5},
+        hyperparameters={**_SI, "ratio": 2.0, "margin": 0.2},
         options=_SI_OPTIONS,
     ),
     "mas": Method(

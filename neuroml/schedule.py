@@ -42,7 +42,7 @@ class SurpriseState(NamedTuple):
     """State of `surprise`."""
 
     fast: jax.Array  # () mean loss over the last few steps
-    slow: jax.Array  # () mean loss over many steps
+    slow: jax.Array  # () the level that it came down to
     calm: jax.Array  # () int32: steps since the start or the last surprise
     ratio: jax.Array  # ()
     margin: jax.Array  # ()
@@ -140,23 +140,24 @@ def counter(steps: int | jax.Array) -> Detector:
 def surprise(
     *,
     ratio: ArrayLike = 2.0,
-    margin: ArrayLike = 0.1,
-    fast_decay: float = 0.8,
-    slow_decay: float = 0.95,
+    margin: ArrayLike = 0.2,
+    fast_decay: float = 0.9,
+    slow_decay: float = 0.99,
     patience: int = 50,
 ) -> Detector:
-    """Fires when the loss of the last few steps leaves its long mean behind.
+    """Fires when the loss of the last few steps leaves the level that it had come down to.
 
         fast > ratio * slow + margin
 
-    with running means of decays `fast_decay` and `slow_decay` (weighted so that they start unbiased). After firing,
-    both means start anew with the next loss, and nothing fires for `patience` steps.
+    `fast` is the running mean of the loss (in its first steps a plain average). `slow` follows `fast`, down by
+    `fast_decay` and up by `slow_decay`: so neither the first losses of a task, which are high, nor a jump hide in it.
+    After firing, both start anew with the next loss, and nothing fires for `patience` steps.
 
     Args:
       ratio: how many times its usual size the loss must reach.
       margin: how much above that, in units of the loss.
-      fast_decay: per step; 0.8 looks back about 5 steps.
-      slow_decay: per step; 0.95 looks back about 20 steps.
+      fast_decay: per step; 0.9 looks back about 10 steps.
+      slow_decay: per step; 0.99 looks back about 100 steps.
       patience: steps after the start and after each firing in which nothing fires.
     """
 
@@ -164,8 +165,10 @@ def surprise(
         return SurpriseState(jnp.float32(0), jnp.float32(0), jnp.int32(0), core.leaf(ratio), core.leaf(margin))
 
     def step(state, *, value, **_):
-        fast = _follow(state.fast, value, fast_decay, state.calm)
-        slow = _follow(state.slow, value, slow_decay, state.calm)
+        rate = jnp.maximum(1 - fast_decay, 1 / (state.calm + 1))  # a plain average at first, not a start at zero
+        fast = (state.fast + rate * (jnp.asarray(value, jnp.float32) - state.fast)).astype(jnp.float32)
+        decay = jnp.where(fast < state.slow, fast_decay, slow_decay)
+        slow = jnp.where(state.calm == 0, fast, fast + decay * (state.slow - fast)).astype(jnp.float32)
         fire = (state.calm >= patience) & (fast > state.ratio * slow + state.margin)
         return fire, state._replace(fast=fast, slow=slow, calm=jnp.where(fire, 0, state.calm + 1))
 
@@ -174,9 +177,3 @@ def surprise(
         return step(state, **words)
 
     return Detector(init, checked)
-
-
-def _follow(mean: jax.Array, value: jax.Array, decay: float, steps: jax.Array) -> jax.Array:
-    """Returns the running mean; in its first steps a plain average, so that it does not start at zero."""
-    rate = jnp.maximum(1 - decay, 1 / (steps + 1))
-    return (mean + rate * (jnp.asarray(value, jnp.float32) - mean)).astype(jnp.float32)
