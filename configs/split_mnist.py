@@ -5,7 +5,11 @@
 Five contexts of two digits in an order drawn from the seed; MLP of 2 x 400 ReLU units with PyTorch's default
 initialization; Adam, learning rate 1e-3, batches of 128, 2,000 steps a context, joint training 10,000 steps;
 replay of 100 examples a class, from past contexts only. Strengths of EWC and SI are those the authors chose on one seed
-(`params/param_values.py` of their code).
+(`params/param_values.py` of their code). The Fisher information is exact in its labels, as theirs, but taken over 1,000
+examples of a task, not all.
+
+15 to 25 minutes on 2 CPU cores. To expect, class-incremental: naive .198, joint .982, EWC .207, SI .218, ER .885 (theirs:
+.199, .982, .206, and, from memory, SI .212, ER .888).
 """
 
 from benchmarks.suite import Suite

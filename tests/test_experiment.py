@@ -111,6 +111,27 @@ def test_joint_training_is_one_phase_over_everything():
     assert np.asarray(stream.seen).all()
 
 
+@pytest.mark.parametrize("samples, wanted", [(4, 4), (1000, SMALLEST)])
+def test_a_consolidation_sees_different_examples_of_its_own_phase(samples, wanted):
+    seen = []
+
+    def importance(predict, params, examples, key):
+        seen.append(examples)
+        return jax.tree.map(jnp.ones_like, params)
+
+    method = dataclasses.replace(neuroml.methods.methods["ewc"], importance=importance)
+    experiment = dataclasses.replace(toy.experiment(), method=method, samples=samples)
+    key, hyper, phase = jax.random.key(0), toy.numbers_of(experiment), jnp.int32(1)
+    stream, state = toy.jit(experiment.begin)(key, hyper, DATA)
+    after, _, _ = experiment.finish(key, hyper, stream, phase, state)
+    (examples,) = seen
+    found = [toy.numbers(DATA)[np.asarray(image).tobytes()] for image in examples.x]
+    assert len({place for _, place, _ in found}) == wanted and {part for part, _, _ in found} == {"train"}
+    order = np.argsort(np.asarray(stream.labels)[0])
+    assert {c for *_, c in found} <= set(order[2:4]) and (np.asarray(examples.task) == 1).all()
+    assert all((leaf == 1).all() for leaf in jax.tree.leaves(after.opt_state[0].importance))
+
+
 # --- arguments ---
 
 

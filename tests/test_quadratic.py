@@ -90,9 +90,9 @@ def test_bfloat16_weights():
 
 
 def test_sums_are_taken_in_float32():
-    """4096 terms of 1 add up to 256 in bfloat16, where 256 + 1 is 256; and so do importances over many tasks."""
-    ones, zeros = jnp.ones(4096, jnp.bfloat16), jnp.zeros(4096, jnp.bfloat16)
-    assert quadratic.penalty(ones, zeros, jnp.ones(4096), jnp.float32(1)) == 4096
+    """4100 terms of 1 are 4096 in bfloat16, which counts in steps of 32 there; importances add up in float32 too."""
+    ones, zeros = jnp.ones(4100, jnp.bfloat16), jnp.zeros(4100, jnp.bfloat16)
+    assert quadratic.penalty(ones, zeros, jnp.ones(4100), jnp.float32(1)) == 4100
     assert quadratic.like_params(ones).dtype == jnp.float32
     # a product that bfloat16 cannot hold: 2 * 1 * 1.001 * 1
     pulled = quadratic.pull(jnp.zeros(1), ones[:1], zeros[:1], jnp.full(1, 1.001), jnp.float32(1))
