@@ -8,8 +8,8 @@ replay of 100 examples a class, from past contexts only. Strengths of EWC and SI
 (`params/param_values.py` of their code). The Fisher information is exact in its labels, as theirs, but taken over 1,000
 examples of a task, not all.
 
-15 to 25 minutes on 2 CPU cores. To expect, class-incremental: naive .198, joint .982, EWC .207, SI .218, ER .885 (theirs:
-.199, .982, .206, and, from memory, SI .212, ER .888).
+15 to 25 minutes on 2 CPU cores. To expect, class-incremental: naive .198, joint .982, EWC .207, SI .218, ER .885
+(theirs: .199, .982, .206, and, from memory, SI .212, ER .888).
 """
 
 from benchmarks.suite import Suite

@@ -7,8 +7,8 @@ and 200 stored examples of `utils/best_args.py` at the tag neurips2020. Two of t
 has no half, so 90 is our 180 (their Fisher also weighs true labels by their probability, which is not translated), and
 their replay takes one mean over new and stored examples together, so a learning rate of .01 is our .005.
 
-4 minutes for 10 seeds on 2 CPU cores. To expect, in %, class-incremental (paper's number behind): naive 19.8 (19.6), EWC
-22.1 (20.5), SI 21.9 (19.3), ER with 200 examples 82.2 (80.4), joint 95.3 (95.6).
+4 minutes for 10 seeds on 2 CPU cores. To expect, in %, class-incremental (paper's number behind): naive 19.8 (19.6),
+EWC 22.1 (20.5), SI 21.9 (19.3), ER with 200 examples 82.2 (80.4), joint 95.3 (95.6).
 """
 
 from benchmarks.suite import Suite
