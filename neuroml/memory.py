@@ -138,8 +138,9 @@ def _ranks(seen: Array, group: Array) -> tuple[Array, Array]:
 
 def _last_of_each(slot: Array, nowhere: int) -> Array:
     """Sends all but the last example of each slot nowhere: a scatter with repeated indices has no defined order."""
-    again = jnp.triu(slot[:, None] == slot[None, :], k=1).any(axis=1)
-    return jnp.where(again, nowhere, slot)
+    order = jnp.arange(slot.size)
+    last = jnp.full(nowhere + 1, -1).at[slot].max(order)
+    return jnp.where(last[slot] == order, slot, nowhere)
 
 
 def _length(batch: Any) -> int:

@@ -41,7 +41,7 @@ def test_every_subset_of_a_stream_is_equally_likely_in_a_reservoir(batch_size):
     assert stats.chisquare(counts).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("batch_size", [1, 8, 40])
+@pytest.mark.parametrize("batch_size", [1, 8])
 def test_early_and_late_examples_stay_with_probability_capacity_over_seen(batch_size):
     """Inclusions of n examples in k slots covary by p (1 - p) n / (n - 1) (I - 1/n): chi-square, n - 1 degrees."""
     n, capacity = 40, 8
@@ -133,12 +133,11 @@ def test_any_tree_is_kept_in_its_dtypes():
     assert all((leaf == 200).all() for leaf in jax.tree.leaves(drawn))
 
 
-def test_compiled_mapped_and_plain_agree():
+def test_a_map_over_keys_is_a_loop():
     store = memory.class_balanced(4, 2, label=lambda batch: batch % 2)
     run = lambda key: memory.sample(store.add(store.init(jnp.int32(0)), jnp.arange(9), key), 5, key)
-    compiled = np.stack([jax.jit(run)(key) for key in KEYS[:3]])
-    np.testing.assert_array_equal(compiled, jax.vmap(run)(KEYS[:3]))
-    np.testing.assert_array_equal(compiled[0], run(KEYS[0]))
+    one_by_one = np.stack([jax.jit(run)(key) for key in KEYS[:3]])
+    np.testing.assert_array_equal(one_by_one, jax.vmap(run)(KEYS[:3]))
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,13 @@ def test_a_loop_of_steps_is_the_scan_within_the_tolerance():
     assert looped.modes == {"steps": "loop", "seeds": "map"}
     assert np.isnan(looped.loss).any()  # phases differ in length
     assert_close(curves(looped), curves(run()))
-    assert_close(curves(run(steps_mode="loop", seeds_mode="vmap")), curves(run()))
+    assert_equal(curves(looped, slice(1, 2)), curves(run(steps_mode="loop", seeds=SEEDS[1:2])))
+    sweep = {"seeds": (0,), "strength": STRENGTHS[1:]}
+    assert_close(curves(run(steps_mode="loop", **sweep)), curves(run(**sweep)))
+    with compilations("step") as programs:
+        batched = run(steps_mode="loop", seeds_mode="vmap")
+    assert len(programs) == 1  # for three runs at once
+    assert_close(curves(batched), curves(run()))
 
 
 def test_strengths_times_seeds_compile_once_and_are_single_runs():

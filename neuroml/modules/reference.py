@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -34,9 +36,9 @@ class MLP(nnx.Module):
         self.layers = _dense_layers(sizes, initialization, rngs)
         self.head = _dense(sizes[-1], outputs, initialization, rngs)
 
-    def __call__(self, x: Float[Array, "batch *features"]) -> Float[Array, "batch outputs"]:
+    def __call__(self, x: Float[Array | np.ndarray, "batch *features"]) -> Float[Array, "batch outputs"]:
         """Returns one score for each output."""
-        x = x.reshape(x.shape[0], -1)
+        x = jnp.asarray(x).reshape(x.shape[0], -1)
         for layer in self.layers:
             x = nnx.relu(layer(x))
         return self.head(x)
@@ -74,8 +76,9 @@ class CNN(nnx.Module):
         self.layers = _dense_layers(sizes, initialization, rngs)
         self.head = _dense(sizes[-1], outputs, initialization, rngs)
 
-    def __call__(self, x: Float[Array, "batch height width colours"]) -> Float[Array, "batch outputs"]:
+    def __call__(self, x: Float[Array | np.ndarray, "batch height width colours"]) -> Float[Array, "batch outputs"]:
         """Returns one score for each output."""
+        x = jnp.asarray(x)
         for convolution in self.convolutions:
             x = nnx.relu(max_pool(convolution(x)))
         x = x.reshape(x.shape[0], -1)

@@ -1,6 +1,7 @@
 """The command line: what it prints and writes, what it takes up again, and how it answers a mistake."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -13,7 +14,9 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import cli, results
+from benchmarks import cli, results, suite, tuning
+from neuroml.methods import methods
+from neuroml.streams.sources import load
 
 ROOT = Path(__file__).parents[2]
 # Two steps a task on a tiny network: each method of each run below compiles this and nothing larger.
@@ -162,9 +165,6 @@ def test_tables_go_into_a_readme(run, tmp_path):
 
 
 def test_list_shows_every_suite_and_method_with_its_settings():
-    from benchmarks import suite
-    from neuroml.methods import methods
-
     text = command("list").out
     for name in (*suite.names(), *methods):
         assert f"  {name} " in text
@@ -361,9 +361,11 @@ def test_a_data_set_that_is_not_prepared_names_both_ways_out(tmp_path):
     assert_one_line(command(*arguments, out=tmp_path / "out"), "mnist is not prepared", "--data-dir", "data import")
 
 
-def test_nothing_to_tune_is_told(tmp_path):
-    assert_one_line(command("tune", "split_mnist_online", out=tmp_path), "split_mnist_online", "grid")
+def test_nothing_to_tune_is_told(tmp_path, monkeypatch):
     assert_one_line(command("tune", "split_digits", "--methods", "naive", out=tmp_path), "'naive'", "Known: er")
+    without = dataclasses.replace(suite.load("split_digits"), grids={})
+    monkeypatch.setattr(suite, "load", lambda name: without)
+    assert_one_line(command("tune", "split_digits", out=tmp_path), "split_digits has no grids")
 
 
 def test_a_word_that_the_parser_does_not_know_ends_with_2():
@@ -376,18 +378,11 @@ def test_a_word_that_the_parser_does_not_know_ends_with_2():
 
 
 def test_tuning_tries_every_value_on_seeds_and_images_of_its_own(tmp_path, monkeypatch):
-    import dataclasses
-
-    from benchmarks import suite
-    from neuroml.streams.sources import load
-
     small = dataclasses.replace(
         suite.load("split_digits"), iterations=2, hidden=(8,), grids={"si": {"strength": (0.0, 3e38)}}
     )
     monkeypatch.setattr(suite, "load", lambda name: small)
     seen = []
-    from benchmarks import tuning
-
     monkeypatch.setattr(tuning, "run", lambda *a, run=tuning.run, **k: (seen.append((a, k)), run(*a, **k))[1])
     done = command("tune", "split_digits", "--scenario", "class", "--seeds", 2, out=tmp_path)
     assert done.status == 0 and "diverged" in done.out
