@@ -57,7 +57,7 @@ def class_balanced(capacity: int, classes: int, label: Callable[[Any], Int[Array
     Args:
       capacity: examples in all; a multiple of `classes`.
       classes: how many classes there will be.
-      label: gives the class of each example of a batch, in 0..classes-1.
+      label: gives the class of each example of a batch, in 0..classes-1; examples of any other class are not kept.
     """
     if capacity < 1 or classes < 1 or capacity % classes:
         raise UsageError(f"capacity={capacity} must be a positive multiple of classes={classes}.")
@@ -67,7 +67,8 @@ def class_balanced(capacity: int, classes: int, label: Callable[[Any], Int[Array
         group = label(batch)
         rank, seen = _ranks(seen, group)
         drawn = jnp.where(rank < quota, rank, jax.random.randint(key, rank.shape, 0, rank + 1))
-        return jnp.where(drawn < quota, group * quota + drawn, capacity), seen
+        keep = (drawn < quota) & (group >= 0) & (group < classes)
+        return jnp.where(keep, group * quota + drawn, capacity), seen
 
     return _memory(capacity, classes, slots)
 

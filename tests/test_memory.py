@@ -96,6 +96,14 @@ def test_each_class_has_its_quota_and_is_sampled_uniformly():
         assert stats.chi2.sf(statistic, n - 1) > 1e-3
 
 
+def test_a_label_that_is_no_class_is_not_kept():
+    """Such as -1 for unknown, which as an index would mean the last class."""
+    store = memory.class_balanced(4, 2, label=lambda batch: batch)
+    state = jax.jit(store.add)(store.init(jnp.int32(0)), jnp.array([-1, 1, 2, -1]), KEYS[0])
+    assert memory.stored(state).tolist() == [False, False, True, False]
+    assert state.seen.tolist() == [0, 1]
+
+
 def test_samples_are_uniform_over_what_is_stored_and_never_blank():
     """In slots with gaps between them: 10, 20 and 30 of class 0, and 32 of class 2, in quotas of three."""
     store = memory.class_balanced(9, 3, label=lambda batch: batch % 10)

@@ -10,7 +10,7 @@ import optax
 from jax.typing import ArrayLike
 
 from neuroml import core, memory
-from neuroml.errors import unknown
+from neuroml.errors import UsageError, unknown
 
 REPLAY = ("stored", "past")
 WEIGHTING = ("constant", "tasks")
@@ -107,6 +107,8 @@ def er(
         raise unknown("choice of what to replay", replay, REPLAY)
     if weighting not in WEIGHTING:
         raise unknown("weighting", weighting, WEIGHTING)
+    if batch_size < 1:
+        raise UsageError(f"batch_size={batch_size} must be at least 1.")
     rehearsal = Rehearsal(loss, batch_size, replay, weighting)
 
     def init(params):

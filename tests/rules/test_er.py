@@ -121,7 +121,14 @@ def test_examples_may_be_trees_and_keep_their_dtypes(key):
     assert rule.update(jnp.float32(0), state, W[0], batch=batch, key=key)[0] == 4 * 200 * 2
 
 
-@pytest.mark.parametrize(("kwargs", "message"), [({"replay": "pasts"}, "'past'"), ({"weighting": "task"}, "'tasks'")])
-def test_unknown_choices_name_the_nearest(kwargs, message):
-    with pytest.raises(UsageError, match=f"Did you mean {message}"):
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"replay": "pasts"}, "Did you mean 'past'"),
+        ({"weighting": "task"}, "Did you mean 'tasks'"),
+        ({"batch_size": 0}, "batch_size=0"),
+    ],
+)
+def test_what_cannot_be_is_refused(kwargs, message):
+    with pytest.raises(UsageError, match=message):
         make(**kwargs)
