@@ -2,8 +2,8 @@
 
     penalty(params) = strength * sum_i importance_i * (params_i - anchor_i)**2
 
-All three arguments mirror the weights. Sums and products are taken in float32, and the result is cast back to the dtype of
-the update.
+All three arguments mirror the weights. Sums and products are taken in float32, and the result is cast back to the dtype
+of the update.
 """
 
 from typing import Any

@@ -1,8 +1,8 @@
 """When to consolidate without being told: every so many steps, or on surprise.
 
 A schedule is never inside a rule. `every` and `on_surprise` wrap any rule, and call the same `consolidate` that a user
-would call at the end of a task. It happens before an update: what is due after the last step waits for the next one. Under
-`vmap`, where runs may fire at different steps, `lax.cond` computes both branches at every step.
+would call at the end of a task. It happens before an update: what is due after the last step waits for the next one.
+Under `vmap`, where runs may fire at different steps, `lax.cond` computes both branches at every step.
 """
 
 from collections.abc import Callable
