@@ -16,7 +16,8 @@ from benchmarks.suite import NETWORKS, STREAMS, Suite
 from neuroml import metrics
 from neuroml.errors import UsageError, unknown
 from neuroml.experiment import Experiment
-from neuroml.methods import Method, methods
+from neuroml.method import Method
+from neuroml.methods import methods
 from neuroml.running import Result, choose_modes, run
 from neuroml.streams import scenarios
 from neuroml.streams.dataset import Dataset
@@ -57,7 +58,13 @@ class Job:
         """All that a result depends on but the seed and the code."""
         identity = {"suite": self.suite.name, "data": self.suite.data, "scenario": self.scenario, "method": self.name}
         settings = {**self.hyperparameters, **self.options}
-        return {**identity, "protocol": self.suite.protocol(), "hyperparameters": settings}
+        protocol = {**self.suite.protocol(), "batch_size": self.batch_size}
+        return {**identity, "protocol": protocol, "hyperparameters": settings}
+
+    @property
+    def batch_size(self) -> int:
+        """Examples a step."""
+        return self.suite.batch_sizes.get(self.name, self.suite.batch_size)
 
     @property
     def _iterations(self) -> int | None:
@@ -74,12 +81,13 @@ class Job:
             self.method,
             network_of(suite),
             maker_of(suite, self.scenario),
-            batch_size=suite.batch_size,
+            batch_size=self.batch_size,
             epochs=suite.epochs,
             iterations=self._iterations,
             optimizer=suite.optimizer,
             options=self.options,
             samples=suite.samples,
+            evaluation=suite.evaluation,
         )
 
 
@@ -204,7 +212,8 @@ def _record(job: Job, identity: str, seed: int, i: int, result: Result) -> dict[
         "loss_curve": _thinned(result.loss[i]),
         "online_accuracy_curve": _thinned(result.online_accuracy[i]),
         "diverged": diverged,
-        "metrics": _metrics(accuracy),
+        "metrics": {**_metrics(accuracy), **_context_metrics(result.contexts[i, -1])},
+        "report": {name: values[i].astype(float).tolist() for name, values in result.report.items()},
         "bytes": result.bytes,
         "flops": result.flops,
         "seconds": result.seconds,
@@ -232,6 +241,18 @@ def _metrics(accuracy: np.ndarray) -> dict[str, float | None]:
     }
     found = {name: float(measure(accuracy)) if square else None for name, measure in later.items()}
     return {"accuracy": float(metrics.average_accuracy(accuracy)), **found}
+
+
+def _context_metrics(counts: np.ndarray) -> dict[str, float]:
+    """Returns the share of test images taken for their own task's context, if the method infers contexts.
+
+    Contexts have no names, so each task is given the one that makes this share largest, none to two tasks.
+    """
+    if not counts.size:
+        return {}
+    from scipy.optimize import linear_sum_assignment
+
+    return {"context_accuracy": float(counts[linear_sum_assignment(-counts)].sum() / counts.sum())}
 
 
 def _thinned(curve: np.ndarray) -> list[float]:

@@ -13,7 +13,8 @@ STREAMS = ("split", "permuted", "rotated", "label_permuted")
 NETWORKS = ("mlp", "cnn")
 
 # Fields that `--set` may not touch: they have options of their own, or are not numbers.
-_FIXED = ("name", "summary", "scenarios", "methods", "seeds", "hyperparameters", "options", "grids", "stream", "data")
+_TABLES = ("hyperparameters", "options", "grids", "batch_sizes")
+_FIXED = ("name", "summary", "scenarios", "methods", "seeds", *_TABLES, "stream", "data")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,11 +38,14 @@ class Suite:
     optimizer: str = "adam"
     learning_rate: float = 1e-3
     samples: int = 1000  # training examples of a task that a consolidation may look at
+    evaluation: str = "all"  # "ends": after a task it alone is tested, and all at the end
     methods: tuple[str, ...] = ("naive", "joint", "ewc", "si", "er")
     seeds: int = 5
     # {method: {name: value, or {scenario: value}}}: numbers, which may be swept, and static options.
     hyperparameters: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     options: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    # {method: size}: where the result does not depend on it, as with additive statistics, a size that is fast.
+    batch_sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
     # {method: {name: values}}: what `tune` tries; methods are given the same number of trials.
     grids: Mapping[str, Mapping[str, tuple[float, ...]]] = dataclasses.field(default_factory=dict)
 
@@ -56,7 +60,8 @@ class Suite:
 
     def protocol(self) -> dict[str, Any]:
         """Returns what is the same for all methods, as it goes into a result."""
-        leave_out = ("name", "summary", "scenarios", "methods", "seeds", "hyperparameters", "options", "grids")
+        # When it is tested does not change what is learnt.
+        leave_out = ("name", "summary", "scenarios", "methods", "seeds", "evaluation", *_TABLES)
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {name: value for name, value in fields.items() if name not in leave_out}
 

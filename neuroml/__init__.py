@@ -15,15 +15,20 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from neuroml import activity, learner, losses, memory, methods, metrics, modules, streams, wiring
+    from neuroml import activity, learner, losses, memory, methods, metrics, modules, projection, streams, wiring
     from neuroml.core import consolidate, describe, penalty, rule
     from neuroml.experiment import Experiment
     from neuroml.importance import fisher, sensitivity
     from neuroml.modules.network import Network, from_linen, from_nnx
     from neuroml.modules.reference import cnn, mlp
+    from neuroml.rules.condensate_anchor import condensate_anchor
+    from neuroml.rules.condensate_projector import condensate_projector
+    from neuroml.rules.derpp import derpp
     from neuroml.rules.er import er
     from neuroml.rules.ewc import ewc
+    from neuroml.rules.gpm import gpm
     from neuroml.rules.mas import mas
+    from neuroml.rules.owm import owm
     from neuroml.rules.si import si
     from neuroml.running import run
     from neuroml.schedule import every, on_surprise, surprise
@@ -31,7 +36,18 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 # Where each public name lives; a name that maps to itself is a module.
-_MODULES = ("activity", "learner", "losses", "memory", "methods", "metrics", "modules", "streams", "wiring")
+_MODULES = (
+    "activity",
+    "learner",
+    "losses",
+    "memory",
+    "methods",
+    "metrics",
+    "modules",
+    "projection",
+    "streams",
+    "wiring",
+)
 _HOMES = {
     **{name: name for name in _MODULES},
     **dict.fromkeys(("consolidate", "describe", "penalty", "rule"), "core"),
@@ -39,7 +55,10 @@ _HOMES = {
     **dict.fromkeys(("fisher", "sensitivity"), "importance"),
     **dict.fromkeys(("Network", "from_linen", "from_nnx"), "modules.network"),
     **dict.fromkeys(("cnn", "mlp"), "modules.reference"),
-    **{name: f"rules.{name}" for name in ("er", "ewc", "mas", "si")},
+    **{
+        name: f"rules.{name}"
+        for name in ("condensate_anchor", "condensate_projector", "derpp", "er", "ewc", "gpm", "mas", "owm", "si")
+    },
     "run": "running",
     **dict.fromkeys(("every", "on_surprise", "surprise"), "schedule"),
 }
@@ -49,7 +68,10 @@ __all__ = [
     "Network",
     "activity",
     "cnn",
+    "condensate_anchor",
+    "condensate_projector",
     "consolidate",
+    "derpp",
     "describe",
     "er",
     "every",
@@ -57,6 +79,7 @@ __all__ = [
     "fisher",
     "from_linen",
     "from_nnx",
+    "gpm",
     "learner",
     "losses",
     "mas",
@@ -66,7 +89,9 @@ __all__ = [
     "mlp",
     "modules",
     "on_surprise",
+    "owm",
     "penalty",
+    "projection",
     "rule",
     "run",
     "sensitivity",

@@ -5,7 +5,7 @@ A rule is made by `rule(init, update)` and holds its state in a NamedTuple that 
     consolidate(self, params, **context) -> Self      what was learnt becomes lasting
     penalty(self, params, **context) -> scalar        the scalar whose gradient `update` adds
 
-The functions `consolidate`, `penalty` and `describe` below find every such state wherever Optax nested it
+(and, for logs, `report(self) -> {name: scalar}`.) The functions `consolidate`, `penalty`, `report` and `describe` below find every such state wherever Optax nested it
 (`chain`, `named_chain`, `masked`, `partition`, `MultiSteps`, `inject_hyperparams`) and inside an `nnx.Optimizer`.
 """
 
@@ -111,6 +111,14 @@ def penalty(opt_state: Any, params: Any, **context: Any) -> jax.Array:
     return sum(
         (_call(node, "penalty", params, context) for node in found if _has(node, "penalty")), start=jnp.zeros(())
     )
+
+
+def report(opt_state: Any) -> dict[str, jax.Array]:
+    """Returns what the rules inside `opt_state` say of themselves, for logs: {name: scalar}, empty where none does."""
+    if _nnx.is_optimizer(opt_state):
+        opt_state = _nnx.pure_state(opt_state)
+    found = jax.tree.leaves(opt_state, is_leaf=lambda node: _has(node, "report"))
+    return {name: value for node in found if _has(node, "report") for name, value in node.report().items()}
 
 
 def describe(opt_state: Any) -> str:

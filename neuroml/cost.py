@@ -17,9 +17,10 @@ def tree_bytes(tree: Any) -> int:
 
 
 def flops(function: Any, *arguments: Any) -> float:
-    """Returns the floating-point operations of `function(*arguments)`: matrix products and convolutions.
+    """Returns the floating-point operations of `function(*arguments)`: matrix products, convolutions, factorizations.
 
-    A product of [m, k] and [k, n] counts 2 m k n. Loops of known length count each turn, branches the dearest one.
+    A product of [m, k] and [k, n] counts 2 m k n, a Cholesky factorization n^3 / 3, a triangular solve of m columns
+    m n^2. Loops of known length count each turn, branches the dearest one.
     Elementwise work is left out, as the field does; XLA's own count sees a loop's body only once.
 
     >>> import jax.numpy as jnp
@@ -59,6 +60,11 @@ def _count_one(equation: Any) -> float:
         kernel = equation.invars[1].aval.shape
         output_channels = kernel[parameters["dimension_numbers"].rhs_spec[0]]
         return 2.0 * math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) / output_channels
+    if name == "cholesky":
+        shape = equation.outvars[0].aval.shape
+        return math.prod(shape) * shape[-1] / 3.0
+    if name == "triangular_solve":
+        return float(math.prod(equation.outvars[0].aval.shape) * equation.invars[0].aval.shape[-1])
     inner = [_count(part) for part in _parts(parameters)]
     if name == "cond":
         return max(inner, default=0.0)

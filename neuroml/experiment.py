@@ -16,24 +16,33 @@ from jaxtyping import Array
 from neuroml import losses
 from neuroml.cost import flops, tree_bytes
 from neuroml.errors import UsageError, unknown
-from neuroml.learner import Learner, LearnerState, StepInfo, Task, make_learner
-from neuroml.methods import Method, Situation
+from neuroml.learner import Learner, LearnerState, StepInfo, Task
+from neuroml.method import Method, Situation
 from neuroml.modules.network import Network
 from neuroml.streams.dataset import Dataset
 from neuroml.streams.scenarios import Maker, joint
 from neuroml.streams.stream import Stream, steps_of
 
 OPTIMIZERS = {"adam": optax.adam, "sgd": optax.sgd}
+EVALUATIONS = ("all", "ends")
+
+
+class Findings(NamedTuple):
+    """What a learner is found to know and to be at the end of a phase."""
+
+    accuracy: Array  # [tasks]; NaN where it was not tested
+    finite: Array  # (), bool: whether every weight still is a number
+    report: dict[str, Array]  # scalars that the learner says of itself
+    contexts: Array  # [tasks, contexts]: how many test images of a task were taken for each context; NaN if not tested
 
 
 class Row(NamedTuple):
     """What a phase leaves behind."""
 
-    accuracy: Array  # [tasks]
+    findings: Findings
     loss: Array  # [steps]: training loss before each step, NaN where the phase had ended
     online: Array  # [steps]: accuracy on each batch before it was learnt
     steps: Array  # (): steps really taken
-    finite: Array  # (), bool: whether every weight still is a number
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,6 +59,7 @@ class Experiment:
       optimizer: "adam" or "sgd".
       options: static options of the method that differ from its own.
       samples: training examples of a task that a consolidation may look at (for the Fisher information).
+      evaluation: "all" tests on every task after each phase; "ends" on the task just trained, and on all after the last.
     """
 
     method: Method
@@ -61,6 +71,7 @@ class Experiment:
     optimizer: str = "adam"
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     samples: int = 1000
+    evaluation: str = "all"
     _task: Callable[..., Task] = dataclasses.field(init=False, repr=False)
 
     def __post_init__(self):
@@ -72,6 +83,8 @@ class Experiment:
                 raise UsageError(f"{name}={value} must be at least 1.")
         if self.optimizer not in OPTIMIZERS:
             raise unknown("optimizer", self.optimizer, OPTIMIZERS)
+        if self.evaluation not in EVALUATIONS:
+            raise unknown("evaluation", self.evaluation, EVALUATIONS)
         for name in self.options:
             if name not in self.method.options:
                 raise unknown("option", name, self.method.options)
@@ -100,8 +113,7 @@ class Experiment:
         rate = hyperparameters["learning_rate"]
         base = OPTIMIZERS[self.optimizer](rate)
         at = Situation(task, base, rate, stream.example(), self.batch_size, stream.outputs)
-        transform = self.method.transform(at, {**self.options, **hyperparameters})
-        return make_learner(task, transform, self.method.importance)
+        return self.method.make(at, {**self.options, **hyperparameters})
 
     def begin(self, key: Array, hyperparameters: Mapping[str, Array], data: Dataset) -> tuple[Stream, LearnerState]:
         """Returns the stream and the learner's first state."""
@@ -111,7 +123,11 @@ class Experiment:
                 "this method consolidates where a task ends, and this stream does not tell. Take one that finds its "
                 "own moments, such as si_every, si_on_surprise or ewc_every, or a stream with boundaries."
             )
-        return stream, self.learner(stream, hyperparameters).init(jax.random.fold_in(key, 1))
+        agent = self.learner(stream, hyperparameters)
+        state = agent.init(jax.random.fold_in(key, 1))
+        if self._held:
+            state = agent.prepare(state, self._first_examples(key, stream), jax.random.fold_in(key, 3))
+        return stream, state
 
     def order(self, key: Array, stream: Stream, phase: Array) -> tuple[Array, Array, Array]:
         """Returns, for each step of a phase, its number, its key and the positions of its batch."""
@@ -138,14 +154,18 @@ class Experiment:
 
     def finish(
         self, key: Array, hyperparameters: Mapping[str, Array], stream: Stream, phase: Array, state: LearnerState
-    ) -> tuple[LearnerState, Array, Array]:
-        """Returns the consolidated state, the accuracy on every task, and whether all weights are finite."""
+    ) -> tuple[LearnerState, Findings]:
+        """Returns the consolidated state, and what it is found to know and to be."""
         agent = self.learner(stream, hyperparameters)
         if self.consolidates:
             key = jax.random.fold_in(_phase_key(key, phase), 2)
             state = agent.consolidate(state, self._examples(key, stream, phase), key)
-        predict = lambda batch: self._answer(stream, state.params, batch)
-        return state, stream.evaluate(predict, phase), losses.finite(state.params)
+        state = agent.settle(state)
+        # At test time every output may speak; the stream switches off those that may not.
+        answer = lambda batch: agent.predict(state, batch._replace(active=jnp.ones_like(batch.active)))
+        wanted = self._tested(stream, phase)
+        accuracy, contexts = stream.evaluate(answer, phase, wanted), self._contexts(agent, state, stream, wanted)
+        return state, Findings(accuracy, losses.finite(state.params), agent.report(state), contexts)
 
     @property
     def consolidates(self) -> bool:
@@ -163,11 +183,13 @@ class Experiment:
         a_step = flops(self.step, hyperparameters, stream, phase, state, now)
         per_pass = -(-stream.total // self.batch_size) * (self.epochs or 1)
         steps = self.iterations * stream.phases if self.iterations else per_pass
-        work = a_step * steps
+        work = a_step * steps + flops(self.begin, key, hyperparameters, data) * bool(self._held)
         if self.consolidates:
             examples = jax.eval_shape(self._examples, key, stream, phase)
             agent = lambda s, e, k, h, st: self.learner(st, h).consolidate(s, e, k)
             work += stream.phases * flops(agent, state, examples, key, hyperparameters, stream)
+        settle = lambda state, h, st: self.learner(st, h).settle(state)
+        work += stream.phases * flops(settle, state, hyperparameters, stream)
         return tree_bytes(state), work
 
     def _orders(self, key: Any, stream: Stream) -> Any:
@@ -177,10 +199,28 @@ class Experiment:
         number = min(self.samples, stream.smallest)
         return stream.train_batch(phase, stream.order(key, phase, 1, number)[0])
 
-    def _answer(self, stream: Stream, params: Any, batch: Any) -> Array:
-        # At test time every output may speak; the stream switches off those that may not.
-        everything = batch._replace(active=jnp.ones_like(batch.active))
-        return self.task(stream).predict(params, everything)
+    @property
+    def _held(self) -> int:
+        return self.method.prepares(self.options)
+
+    def _first_examples(self, key: Array, stream: Stream) -> Any:
+        """Returns the examples of the first steps, which the learner may look at before it takes them."""
+        phase = jnp.int32(0)
+        first = self.order(key, stream, phase)[2].reshape(-1)[: self._held]
+        return stream.train_batch(phase, first)
+
+    def _contexts(self, agent: Learner, state: LearnerState, stream: Stream, wanted: Array | None) -> Array:
+        if agent.context is None:
+            return jnp.zeros((stream.tasks, 0))
+        infer, number = agent.context, agent.contexts
+        count = lambda task, batch, real: jax.nn.one_hot(infer(state, batch), number).T @ real.astype(jnp.float32)
+        return stream.survey(count, wanted)
+
+    def _tested(self, stream: Stream, phase: Array) -> Array | None:
+        """Says on which tasks to test after a phase; [tasks] bool, None for all."""
+        if self.evaluation == "all":
+            return None
+        return (jnp.arange(stream.tasks) == phase) | (phase == stream.phases - 1)
 
 
 def _phase_key(key: Array, phase: Array) -> Array:

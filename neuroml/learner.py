@@ -41,21 +41,45 @@ class Task(NamedTuple):
         outputs, _ = self.network.apply(params, {}, batch.x / self.scale)
         return losses.mask_outputs(outputs, batch.active)
 
+    def capture(self, params: Any, batch: Batch) -> tuple[Float[Array, "batch outputs"], Any]:
+        """Returns the outputs as `predict` does, and the inputs of the layers."""
+        outputs, _, activity = self.network.capture(params, {}, batch.x / self.scale)
+        return losses.mask_outputs(outputs, batch.active), activity
+
     def loss(self, params: Any, batch: Batch) -> Float[Array, ""]:
         """Returns the mean cross-entropy over the batch."""
         return losses.cross_entropy(self.predict(params, batch), batch.y)
 
 
+def _unchanged(state: LearnerState, *_: Any) -> LearnerState:
+    return state
+
+
+def _nothing(state: LearnerState) -> dict[str, Array]:
+    del state
+    return {}
+
+
 class Learner(NamedTuple):
-    """Three pure functions over a `LearnerState`."""
+    """Pure functions over a `LearnerState`; what has a default does nothing in a network that learns by gradient."""
 
     init: Callable[[Any], LearnerState]  # (key) -> state
     step: Callable[..., tuple[LearnerState, StepInfo]]  # (state, batch, key) -> (state, info)
-    consolidate: Callable[..., LearnerState]  # (state, examples, key) -> state
+    consolidate: Callable[..., LearnerState]  # (state, examples, key) -> state, where a task ends
+    predict: Callable[[LearnerState, Batch], Array]  # (state, batch) -> outputs
+    prepare: Callable[..., LearnerState] = _unchanged  # (state, first examples, key) -> state, before the first step
+    settle: Callable[[LearnerState], LearnerState] = _unchanged  # does what an answer needs; tells the learner nothing
+    report: Callable[[LearnerState], dict[str, Array]] = _nothing  # scalars for logs
+    context: Callable[[LearnerState, Batch], Array] | None = None  # which of `contexts` contexts it infers
+    contexts: int = 0
 
 
 def make_learner(
-    task: Task, transform: optax.GradientTransformation, importance: Callable[..., Any] | None = None
+    task: Task,
+    transform: optax.GradientTransformation,
+    importance: Callable[..., Any] | None = None,
+    *,
+    activity: bool = False,
 ) -> Learner:
     """Makes a learner of a network and an Optax transformation with or without rules in it.
 
@@ -63,6 +87,7 @@ def make_learner(
       task: the network and the scale of its inputs.
       transform: the optimizer; its rules get the words `batch`, `outputs`, `key`, `task` and `value`.
       importance: `(predict, params, examples, key) -> tree`, for rules whose `consolidate` needs it.
+      activity: also gives the rules the word `activity`, the inputs of the layers.
 
     Returns:
       A `Learner`.
@@ -95,11 +120,12 @@ def make_learner(
 
     def step(state, batch, key):
         def objective(params):
-            outputs = task.predict(params, batch)
-            return losses.cross_entropy(outputs, batch.y), outputs
+            outputs, inputs = task.capture(params, batch) if activity else (task.predict(params, batch), None)
+            return losses.cross_entropy(outputs, batch.y), (outputs, inputs)
 
-        (loss, outputs), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
+        (loss, (outputs, inputs)), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
         words = {"batch": batch, "outputs": outputs, "key": key, "task": batch.task, "value": loss}
+        words |= {"activity": inputs} if activity else {}
         updates, opt_state = tx.update(grads, state.opt_state, state.params, **words)
         accuracy = losses.correct(outputs, batch.y).mean()
         return LearnerState(optax.apply_updates(state.params, updates), opt_state), StepInfo(loss, accuracy)
@@ -110,4 +136,5 @@ def make_learner(
             words["importance"] = importance(task.predict, state.params, examples, key)
         return state._replace(opt_state=core.consolidate(state.opt_state, state.params, **words))
 
-    return Learner(init, step, consolidate)
+    predict = lambda state, batch: task.predict(state.params, batch)
+    return Learner(init, step, consolidate, predict, report=lambda state: core.report(state.opt_state))

@@ -1,7 +1,7 @@
 """Episodic memories of fixed size: which examples of a stream to keep, and which to replay.
 
 A `Memory` is a policy of what to keep, two pure functions over a `MemoryState`, so that a rule can hold the state and
-jit, vmap and scan apply. `sample` reads any of them.
+jit, vmap and scan apply. `sample` reads any of them, and `rehearse` learns from what was read.
 
     init(example) -> state            an empty memory for examples like this one (any pytree, no batch axis)
     add(state, batch, key) -> state   offers a batch (leading axis n)
@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray
 
+from neuroml import core
 from neuroml.errors import UsageError
 
 EMPTY = -1
@@ -97,6 +98,21 @@ def sample(state: MemoryState, n: int, key: PRNGKeyArray, among: Array | None = 
     ticket = jax.random.randint(key, (n,), 0, jnp.maximum(count[-1], 1))
     slot = jnp.minimum(jnp.searchsorted(count, ticket + 1), count.size - 1)
     return jax.tree.map(lambda kept: kept[slot], state.items)
+
+
+def rehearse(updates: Any, loss: Callable[[Any], Array], params: Any, some: Array) -> Any:
+    """Returns `updates` plus the gradient of `loss(params)` on replayed examples; unchanged where `some` is False.
+
+    Args:
+      updates: a tree like the weights, or a part of it inside `optax.masked`.
+      loss: `(params) -> scalar`, on examples that `sample` drew.
+      params: every weight (`neuroml.core.whole`).
+      some: bool, whether there was anything to draw.
+    """
+    gradient = jax.grad(loss)(params)
+    # Without anything to replay the loss is that of blank examples: where it has no gradient there, NaN * 0 is NaN.
+    add = lambda u, g: u + jnp.where(some, g, 0).astype(u.dtype)
+    return jax.tree.map(add, updates, core.visible(gradient, updates))
 
 
 def tick(state: MemoryState) -> MemoryState:

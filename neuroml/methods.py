@@ -4,49 +4,17 @@ A recipe says how to build its Optax transformation from numeric hyperparameters
 a sweep is a vmap) and static options, and what it needs from the stream.
 """
 
-import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any
-
 import optax
 
-from neuroml import memory
+from neuroml import condensate_methods, memory
 from neuroml.errors import UsageError, unknown
 from neuroml.importance import fisher, sensitivity
-from neuroml.learner import Task
+from neuroml.method import Method, Settings, Situation
 from neuroml.rules.er import er
 from neuroml.rules.ewc import ewc
 from neuroml.rules.mas import mas
 from neuroml.rules.si import si
 from neuroml.schedule import every, on_surprise, surprise
-from neuroml.streams.stream import Batch
-
-Settings = Mapping[str, Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class Situation:
-    """What a recipe may build on."""
-
-    task: Task
-    optimizer: optax.GradientTransformation  # the base optimizer, its learning rate set
-    learning_rate: Any  # for implicit pulls
-    example: Batch  # one example, for shapes
-    batch_size: int
-    outputs: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Method:
-    """A recipe; `hyperparameters` may be swept in one compilation, `options` are static."""
-
-    summary: str
-    transform: Callable[[Situation, Settings], optax.GradientTransformation]
-    hyperparameters: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    options: Mapping[str, int | str | bool] = dataclasses.field(default_factory=dict)
-    importance: Callable[..., Any] | None = None  # (predict, params, examples, key) -> tree
-    boundaries: Callable[[Settings], bool] = lambda given: False  # must be told where a task ends
-    joint: bool = False  # trains on all tasks at once
 
 
 def _always(given: Settings) -> bool:
@@ -138,6 +106,7 @@ _SI = {"strength": 1.0, "damping": 0.1}
 _SI_OPTIONS = {"clip_negative": True}
 
 methods: dict[str, Method] = {
+    **condensate_methods.methods,
     "naive": Method("the optimizer alone", _naive),
     "joint": Method("the optimizer alone, on all tasks at once: the upper reference", _naive, joint=True),
     "ewc": Method(

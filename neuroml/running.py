@@ -34,7 +34,11 @@ SEEDS_MODES = ("auto", "vmap", "map")
 class Result(NamedTuple):
     """What `run` returns. Leading axes `...` are [seeds], or [settings, seeds] where hyperparameters were swept."""
 
-    accuracy: np.ndarray  # [..., phases, tasks]
+    accuracy: np.ndarray  # [..., phases, tasks]; NaN where it was not tested
+    report: dict[str, np.ndarray]  # [..., phases]: what the learner says of itself, the rules' `report`
+    contexts: (
+        np.ndarray
+    )  # [..., phases, tasks, contexts]: test images of a task taken for each context that is inferred
     loss: np.ndarray  # [..., phases, steps], NaN beyond the end of a short phase
     online_accuracy: np.ndarray  # [..., phases, steps]: on each batch before it was learnt
     diverged: np.ndarray  # [..., 2] int: phase and step of the first non-finite loss, -1 where there was none
@@ -82,7 +86,9 @@ def run(
     rows, seconds, compile_seconds = drive(experiment, keys, settings, data, seeds_mode)
     rows = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(*shape, *leaf.shape[1:]), rows)
     return Result(
-        accuracy=rows.accuracy,
+        accuracy=rows.findings.accuracy,
+        report=rows.findings.report,
+        contexts=rows.findings.contexts,
         loss=rows.loss,
         online_accuracy=rows.online,
         diverged=_first_divergence(rows),
@@ -152,7 +158,8 @@ def _cost(experiment: Experiment, data: Dataset) -> tuple[int, float]:
 def _convolves(experiment: Experiment, data: Dataset) -> bool:
     def answer(key, hyperparameters, data):
         stream, state = experiment.begin(key, hyperparameters, data)
-        return experiment.task(stream).predict(state.params, stream.test_batch(jnp.int32(0))[0])
+        agent = experiment.learner(stream, hyperparameters)
+        return agent.predict(state, stream.test_batch(jnp.int32(0))[0])
 
     return uses("conv_general_dilated", answer, *_one(experiment), _Shapes.of(data).restored())
 
@@ -193,8 +200,8 @@ def _program(experiment: Experiment, seeds_mode: str, runs: int, shapes: _Shapes
         def phase(state, number):
             take = lambda s, now: experiment.step(hyper, stream, number, s, now)
             state, info = jax.lax.scan(take, state, experiment.order(key, stream, number))
-            state, accuracy, finite = experiment.finish(key, hyper, stream, number, state)
-            return state, Row(accuracy, info.loss, info.accuracy, experiment.length(stream, number), finite)
+            state, found = experiment.finish(key, hyper, stream, number, state)
+            return state, Row(found, info.loss, info.accuracy, experiment.length(stream, number))
 
         return jax.lax.scan(phase, state, jnp.arange(stream.phases))[1]
 
@@ -277,8 +284,8 @@ class _Programs:
             state, info = self.step(hyper, stream, number, state, (steps[i], step_keys[:, i], positions[:, i]))
             infos.append(info)
         info = jax.tree.map(lambda *leaves: jnp.stack(leaves, axis=1), *infos)
-        state, accuracy, finite = self.finish(key, hyper, stream, number, state)
-        return state, Row(accuracy, info.loss, info.accuracy, self.length(stream, number), finite)
+        state, found = self.finish(key, hyper, stream, number, state)
+        return state, Row(found, info.loss, info.accuracy, self.length(stream, number))
 
 
 def _first_divergence(rows: Row) -> np.ndarray:
@@ -286,7 +293,7 @@ def _first_divergence(rows: Row) -> np.ndarray:
     *lead, phases, steps = rows.loss.shape
     taken = np.arange(steps) < rows.steps[..., None]
     bad = ~np.isfinite(rows.loss) & taken
-    bad |= ~rows.finite[..., None] & (np.arange(steps) == rows.steps[..., None] - 1)
+    bad |= ~rows.findings.finite[..., None] & (np.arange(steps) == rows.steps[..., None] - 1)
     flat = bad.reshape(*lead, phases * steps)
     first = np.where(flat.any(-1), flat.argmax(-1), -1)
     return np.where(first[..., None] < 0, -1, np.stack(np.divmod(first, steps), axis=-1))

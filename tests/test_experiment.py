@@ -123,7 +123,7 @@ def test_a_consolidation_sees_different_examples_of_its_own_phase(samples, wante
     experiment = dataclasses.replace(toy.experiment(), method=method, samples=samples)
     key, hyper, phase = jax.random.key(0), toy.numbers_of(experiment), jnp.int32(1)
     stream, state = toy.jit(experiment.begin)(key, hyper, DATA)
-    after, _, _ = experiment.finish(key, hyper, stream, phase, state)
+    after, _ = experiment.finish(key, hyper, stream, phase, state)
     (examples,) = seen
     found = [toy.numbers(DATA)[np.asarray(image).tobytes()] for image in examples.x]
     assert len({place for _, place, _ in found}) == wanted and {part for part, _, _ in found} == {"train"}

@@ -11,12 +11,27 @@ ROOT = pathlib.Path(__file__).parent.parent
 LAYERS = [
     {"errors", "_nnx"},
     {"core", "cost", "metrics", "losses", "wiring", "activity"},
-    {"quadratic", "memory", "streams.dataset"},
+    {"quadratic", "double_well", "projection", "memory", "streams.dataset", "additive", "slots", "features"},
     {"importance", "streams.prepared", "modules.network", "streams.stream"},
-    {"rules.ewc", "rules.si", "rules.mas", "rules.er", "schedule", "modules.reference", "streams.sources"},
+    {
+        "rules.condensate_anchor",
+        "rules.condensate_projector",
+        "rules.derpp",
+        "rules.er",
+        "rules.ewc",
+        "rules.gpm",
+        "rules.mas",
+        "rules.owm",
+        "rules.si",
+        "schedule",
+        "modules.reference",
+        "streams.sources",
+    },
     {"streams.scenarios", "modules"},
     {"streams"},
-    {"learner"},
+    {"learner", "condensate"},
+    {"recall", "method"},
+    {"condensate_methods"},
     {"methods"},
     {"experiment"},
     {"running"},
@@ -55,7 +70,7 @@ def test_imports_go_downward(name):
     assert not any(i.split(".")[0] in ("benchmarks", "configs", "paper_repro") for i in imports_of(FILES[name]))
 
 
-CORE = ["core", "quadratic", "memory", "importance", "schedule", "metrics", "wiring", "losses"]
+CORE = ["core", "quadratic", "double_well", "memory", "importance", "schedule", "metrics", "wiring", "losses"]
 
 
 @pytest.mark.parametrize("name", CORE)

@@ -36,7 +36,8 @@ def test_a_host_loop_gives_the_weights_of_the_compiled_experiment():
         def phase(state, number):
             take = lambda state, now: experiment.step(hyper, stream, number, state, now)
             state, _ = jax.lax.scan(take, state, experiment.order(key, stream, number))
-            return experiment.finish(key, hyper, stream, number, state)[:2]
+            state, found = experiment.finish(key, hyper, stream, number, state)
+            return state, found.accuracy
 
         return jax.lax.scan(phase, state, jnp.arange(stream.phases))[0]
 

@@ -16,6 +16,7 @@ import toy
 
 import neuroml
 from neuroml import running
+from neuroml.experiment import Findings
 from neuroml.errors import UsageError
 from neuroml.methods import Method
 
@@ -202,12 +203,12 @@ def test_a_seed_that_diverges_is_marked_with_its_phase_and_step(seeds_mode, step
 
 
 def test_a_break_in_the_last_step_of_a_phase_is_marked_there():
+    ended = [[True, True], [False, False], [True, False], [True, True]]
     rows = running.Row(
-        accuracy=np.zeros((4, 2, 2)),
+        findings=Findings(np.zeros((4, 2, 2)), np.array(ended), {}, np.zeros((4, 2, 2, 0))),
         loss=np.array([[[1, 1, np.nan], [1, 1, 1]]] * 4, np.float32),  # phase 0 has two steps
         online=np.zeros((4, 2, 3)),
         steps=np.array([[2, 3]] * 4),
-        finite=np.array([[True, True], [False, False], [True, False], [True, True]]),
     )
     rows.loss[3, 1, 1] = np.inf
     wanted = [[-1, -1], [0, 1], [1, 2], [1, 1]]

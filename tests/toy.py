@@ -107,8 +107,8 @@ def trained_by_hand(experiment, seed):
             state, info = step(state, batch, step_key)
             infos.append(info)
         assert len(infos) == steps
-        state, row, _ = finish(key, hyper, stream, jnp.int32(phase), state)
-        accuracy.append(np.asarray(row))
+        state, found = finish(key, hyper, stream, jnp.int32(phase), state)
+        accuracy.append(np.asarray(found.accuracy))
         losses.append([float(info.loss) for info in infos])
         online.append([float(info.accuracy) for info in infos])
     return ByHand(state, np.stack(accuracy), losses, online)

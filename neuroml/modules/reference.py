@@ -14,7 +14,11 @@ from jaxtyping import Array, Float
 from neuroml.errors import UsageError, unknown
 from neuroml.modules.network import Network, from_nnx
 
-INITIALIZATIONS = ("lecun", "torch", "glorot")
+INITIALIZATIONS = ("lecun", "torch", "glorot", "smooth")
+
+# Of the receptive fields of "smooth", in shares of the image's side: correlation length, smallest and largest radius.
+_SMOOTHNESS, _RADII = 0.054, (0.09, 0.21)
+_SMOOTH_GAIN = 2.0  # length of the first layer's weight vectors, and of the others' beside He's
 
 
 class MLP(nnx.Module):
@@ -34,7 +38,9 @@ class MLP(nnx.Module):
     ):
         sizes = [inputs if isinstance(inputs, int) else math.prod(inputs), *hidden]
         self.layers = _dense_layers(sizes, initialization, rngs)
-        self.head = _dense(sizes[-1], outputs, initialization, rngs)
+        if initialization == "smooth" and hidden:
+            self.layers[0] = _receptive_fields(inputs, hidden[0], rngs)
+        self.head = _dense(sizes[-1], outputs, "torch" if initialization == "smooth" else initialization, rngs)
 
     def __call__(self, x: Float[Array | np.ndarray, "batch *features"]) -> Float[Array, "batch outputs"]:
         """Returns one score for each output."""
@@ -98,18 +104,22 @@ def mlp(
     * "torch", PyTorch's default, which van de Ven's code uses: kernel and bias ~ uniform(-b, b), b = 1 /
       sqrt(fan_in).
     * "glorot", which Mammoth's MLP uses: kernel ~ uniform(-b, b), b = sqrt(6 / (fan_in + fan_out)); bias 0.
+    * "smooth", for images: each unit of the first layer sees a random, smooth receptive field: Gaussian noise,
+      blurred, under a Gaussian window at a random place, without its mean, scaled to length 2. The other hidden
+      kernels ~ normal with variance 4 * 2 / fan_in, their biases 0; the head as "torch". It knows that pixels form an
+      image, and nothing of any data.
 
     Args:
       inputs: the number of inputs, or the shape of one example, such as `(28, 28, 1)`; it is flattened.
       hidden: the number of neurons of each hidden layer.
       outputs: the number of classes.
-      initialization: "lecun", "torch" or "glorot".
+      initialization: "lecun", "torch", "glorot" or "smooth".
 
     Returns:
       The `Network`, with `params = {"layers": {0: {"kernel", "bias"}, ...}, "head": {"kernel", "bias"}}`.
 
     Raises:
-      UsageError: when the initialization is unknown.
+      UsageError: when the initialization is unknown, or "smooth" is asked for inputs that are no image.
 
     >>> params, _ = mlp((28, 28, 1), [400, 400], 10).init(jax.random.key(0))
     >>> params["layers"][1]["kernel"].shape, params["head"]["kernel"].shape
@@ -176,6 +186,36 @@ def _dense(inputs: int, outputs: int, initialization: str, rngs: nnx.Rngs) -> nn
     return nnx.Linear(inputs, outputs, **_initializers(initialization, inputs), rngs=rngs)
 
 
+def _receptive_fields(shape: int | tuple[int, ...], units: int, rngs: nnx.Rngs) -> nnx.Linear:
+    """Returns a dense layer whose units see smooth random filters of an image."""
+    if isinstance(shape, int) or len(shape) != 3:
+        raise UsageError(f'initialization="smooth" needs inputs of shape (height, width, channels), not {shape}.')
+
+    def fields(key, size, dtype):
+        return _SMOOTH_GAIN * _smooth_filters(key, size[1], shape).astype(dtype)
+
+    return nnx.Linear(math.prod(shape), units, kernel_init=fields, rngs=rngs)
+
+
+def _smooth_filters(key: Array, units: int, shape: tuple[int, ...]) -> Float[Array, "pixels units"]:
+    """Returns blurred noise under Gaussian windows at random places, without mean, of length 1."""
+    height, width, channels = shape
+    noise, place, radius = jax.random.split(key, 3)
+    side = max(height, width)
+    blur = lambda n: jnp.exp(-((jnp.arange(n)[:, None] - jnp.arange(n)) ** 2) / (2 * (_SMOOTHNESS * side) ** 2))
+    field = jax.random.normal(noise, (units, height, width, channels))
+    field = jnp.einsum("ij,kl,ujlc->uikc", blur(height), blur(width), field)
+    centre = jax.random.uniform(place, (units, 2)) * jnp.array([height, width])
+    radius = side * jax.random.uniform(radius, (units, 1), minval=_RADII[0], maxval=_RADII[1])
+    bump = lambda n, at: jnp.exp(-((jnp.arange(n) - at) ** 2) / (2 * radius**2))
+    window = bump(height, centre[:, :1])[:, :, None] * bump(width, centre[:, 1:])[:, None, :]
+    window = window[..., None] * jnp.ones(channels)
+    field = field * window
+    field = field - window * (field.sum((1, 2, 3)) / window.sum((1, 2, 3)))[:, None, None, None]
+    field = field / jnp.linalg.norm(field.reshape(units, -1), axis=1)[:, None, None, None]
+    return field.reshape(units, -1).T
+
+
 def _convolution(inputs: int, outputs: int, initialization: str, rngs: nnx.Rngs) -> nnx.Conv:
     return nnx.Conv(inputs, outputs, (3, 3), **_initializers(initialization, 9 * inputs), rngs=rngs)
 
@@ -185,6 +225,9 @@ def _initializers(initialization: str, fan_in: int) -> dict[str, Any]:
         return {}
     if initialization == "glorot":
         return {"kernel_init": jax.nn.initializers.glorot_uniform()}
+    if initialization == "smooth":
+        variance = _SMOOTH_GAIN**2 * 2
+        return {"kernel_init": jax.nn.initializers.variance_scaling(variance, "fan_in", "normal")}
     if initialization == "torch":
         bound = 1 / math.sqrt(fan_in)
 

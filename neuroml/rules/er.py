@@ -117,11 +117,9 @@ def er(
 
     def er(updates, state, params, *, batch, key, all_params=None, **_):
         state = core.live(state, strength=strength)
-        gradient = jax.grad(state.penalty)(core.whole("er", params, all_params), key=key)
-        # Without anything to replay the loss is that of blank examples: where it has no gradient there, NaN * 0 is NaN.
         some = state.rehearsal.among(state.memory).any()
-        add = lambda u, g: u + jnp.where(some, g, 0).astype(u.dtype)
-        rehearsed = jax.tree.map(add, updates, core.visible(gradient, updates))
+        replayed = lambda weights: state.penalty(weights, key=key)
+        rehearsed = memory.rehearse(updates, replayed, core.whole("er", params, all_params), some)
         return rehearsed, state._replace(memory=store.add(state.memory, batch, jax.random.split(key)[1]))
 
     return core.rule(init, er)

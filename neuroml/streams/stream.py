@@ -100,18 +100,31 @@ class Stream:
         shuffled = jnp.argsort(jax.random.uniform(key, (passes, width)) + 2 * padding, axis=1)
         return shuffled[place // size, place % size].reshape(steps, batch_size)
 
-    def evaluate(self, predict: Callable[[Batch], Array], phase: Int[Array, ""]) -> Float[Array, " tasks"]:
-        """Returns the accuracy on every task, with arg-max over the outputs that may answer after `phase`."""
+    def evaluate(
+        self, predict: Callable[[Batch], Array], phase: Int[Array, ""], wanted: Bool[Array, " tasks"] | None = None
+    ) -> Float[Array, " tasks"]:
+        """Returns the accuracy on every `wanted` task, with arg-max over the outputs that may answer after `phase`.
 
-        def accuracy(task):
-            batch, real = self.test_batch(task)
+        Tasks that are not wanted (default: all are) take no time and have accuracy NaN.
+        """
+
+        def accuracy(task, batch, real):
             allowed = self.active[task] & self.seen[phase]
             right = losses.correct(losses.mask_outputs(predict(batch), allowed), batch.y)
             # A class that has not come yet cannot be the answer: its output is off, and so it counts as wrong.
             right = right & allowed[batch.y]
             return jnp.sum(right & real) / jnp.sum(real)
 
-        return jax.lax.map(accuracy, jnp.arange(self.tasks))
+        return self.survey(accuracy, wanted)
+
+    def survey(self, measure: Callable[[Array, Batch, Array], Array], wanted: Array | None = None) -> Array:
+        """Returns `measure(task, test batch, which of it is real)` for every `wanted` task, NaN for the others."""
+        of = lambda task: measure(task, *self.test_batch(task))
+        if wanted is None:
+            return jax.lax.map(of, jnp.arange(self.tasks))
+        shape = jax.eval_shape(of, jnp.int32(0))
+        nothing = lambda task: jnp.full(shape.shape, jnp.nan, shape.dtype)
+        return jax.lax.map(lambda task: jax.lax.cond(wanted[task], of, nothing, task), jnp.arange(self.tasks))
 
     def _batch(self, images: Array, labels: Array, task: Array) -> Batch:
         settings = jax.tree.map(lambda leaf: leaf[task], self.settings)

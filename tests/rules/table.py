@@ -23,10 +23,14 @@ def init_params(key=None, dtype=jnp.float32):
     return jax.tree.map(lambda p: p.astype(dtype), params)
 
 
-def predict(params, batch):
+def activity_of(params, batch):
+    """What each layer is given, as `neuroml.activity` captures it."""
     x = batch[0].astype(params["head"]["bias"].dtype)
-    hidden = jnp.tanh(x @ params["hidden"]["kernel"] + params["hidden"]["bias"])
-    return hidden @ params["head"]["kernel"] + params["head"]["bias"]
+    return {"hidden": x, "head": jnp.tanh(x @ params["hidden"]["kernel"] + params["hidden"]["bias"])}
+
+
+def predict(params, batch):
+    return activity_of(params, batch)["head"] @ params["head"]["kernel"] + params["head"]["bias"]
 
 
 def loss(params, batch):
@@ -50,15 +54,16 @@ def words_of(key, params):
         "key": jax.random.fold_in(key, 2),
         "task": jnp.int32(0),
         "value": loss(params, batch),
+        "activity": activity_of(params, batch),
         "all_params": params,
         "a_word_that_no_rule_knows": 1,
     }
 
 
 def lasting(params):
-    """Every word that a consolidation may need."""
-    ones = jax.tree.map(lambda p: jnp.full(p.shape, 0.5, jnp.float32), params)
-    return {"importance": ones, "data": batch_of(jax.random.key(9)), "another_unknown_word": 2}
+    """Every word that a consolidation may need. No two weights of an array are equally important: ranks differ."""
+    rising = jax.tree.map(lambda p: jnp.linspace(0, 1, p.size, dtype=jnp.float32).reshape(p.shape), params)
+    return {"importance": rising, "data": batch_of(jax.random.key(9)), "another_unknown_word": 2}
 
 
 class Row(NamedTuple):
@@ -70,6 +75,8 @@ class Row(NamedTuple):
     waits: bool = True  # changes nothing before the first consolidation
     static: tuple[str, ...] = ()  # arguments that inject_hyperparams must leave alone
     strength: float = 0.3
+    strengths: tuple[str, ...] = ("strength",)  # leaves that must all be zero for the rule to be inert
+    penalizes: bool = True  # has a `penalty`; a rule that only gates or projects the update has none
 
 
 def _every(strength):
@@ -82,6 +89,7 @@ def _on_surprise(strength):
 
 
 _er = functools.partial(neuroml.er, loss, EXAMPLE, batch_size=4)
+_derpp = functools.partial(neuroml.derpp, predict, loss, EXAMPLE, outputs=3, batch_size=4)
 _er_static = ("loss", "example", "store", "batch_size")
 
 ROWS = [
@@ -103,6 +111,23 @@ ROWS = [
         lambda strength: _er(neuroml.memory.ring(8), strength=strength, replay="past", weighting="tasks"),
         words=("batch", "key"),
     ),
+    Row(
+        "derpp",
+        lambda strength: _derpp(neuroml.memory.reservoir(8), strength=strength, distillation=strength),
+        words=("batch", "key", "outputs"),
+        waits=False,
+        strengths=("strength", "distillation"),
+    ),
+    Row(
+        "condensate_anchor",
+        functools.partial(neuroml.condensate_anchor, shell_time=2.0),
+        lasting=("importance",),
+        last=True,
+        penalizes=False,
+    ),
+    Row("condensate_projector", neuroml.condensate_projector, words=("activity",), last=True, penalizes=False),
+    Row("gpm", neuroml.gpm, words=("activity",), last=True, penalizes=False),
+    Row("owm", neuroml.owm, words=("activity",), last=True, penalizes=False, waits=False),
     Row("every", _every, waits=False),
     Row("on_surprise", _on_surprise, words=("value",)),
 ]

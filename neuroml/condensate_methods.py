@@ -1,0 +1,191 @@
+"""The methods of the benchmarks that are built on condensates, and their controls."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+
+from neuroml import condensate, features, recall
+from neuroml.errors import unknown
+from neuroml.learner import Learner, make_learner
+from neuroml.method import Method, Settings, Situation
+from neuroml.rules.condensate_projector import condensate_projector
+from neuroml.schedule import on_surprise, surprise
+
+FEATURES = ("patches", "random", "pixels")
+
+
+def _always(given: Settings) -> bool:
+    del given
+    return True
+
+
+def _projector_rule(given: Settings):
+    return condensate_projector(
+        given["strength"],
+        scale=given["scale"],
+        evaporation=given["evaporation"],
+        binding=given["binding"],
+        hardness=given["hardness"],
+        rank=int(given["rank"]) or None,
+        shuffled=bool(given["shuffled"]),
+    )
+
+
+def _projector(at: Situation, given: Settings):
+    return optax.chain(at.optimizer, _projector_rule(given))
+
+
+def _projector_on_surprise(at: Situation, given: Settings):
+    detector = surprise(ratio=given["ratio"], margin=given["margin"])
+    return optax.chain(at.optimizer, on_surprise(_projector_rule(given), detector))
+
+
+def _head(at: Situation, given: Settings) -> Learner:
+    """A trunk that learns under the projector; condensate slots in the place of its head."""
+    trunk = make_learner(at.task, _projector(at, given), activity=True)
+    represent = recall.of_trunk(at.task, "head")
+    width = _trunk_width(at)
+    memory = condensate.make(
+        width,
+        at.outputs,
+        count=int(given["slots"]),
+        embed=bool(given["embed"]),
+        ridge=given["ridge"],
+        radius=given["radius"] * width**0.5,
+        linker=given["linker"] * width**0.5,
+        mobility=0.0,
+    )
+    return recall.recall(trunk, represent, memory, at.outputs)
+
+
+def _trunk_width(at: Situation) -> int:
+    import jax
+
+    params, _ = jax.eval_shape(at.task.network.init, jax.random.key(0))
+    return params["head"]["kernel"].shape[0]
+
+
+def _memory(at: Situation, given: Settings) -> Learner:
+    """Condensates over fixed features."""
+    made, scale = _features(given), at.task.scale
+    width = _width(made, at)
+    own = bool(given["own_maps"])
+    pixels = at.example.x.size
+    memory = condensate.make(
+        width,
+        at.outputs,
+        count=int(given["slots"]),
+        keys=pixels if own else None,
+        maps="own" if own else "shared",
+        embed=bool(given["embed"]),
+        ridge=given["ridge"],
+        radius=given["radius"] * (pixels if own else width) ** 0.5,
+        linker=given["linker"] * width**0.5,
+        nucleus=at.batch_size if own else 1,
+        mobility=1.0 if own else 0.0,
+        shell_rate=given["shell_rate"],
+    )
+    inner = recall.fixed(made, at.example, scale)
+    keys = recall.of_features(features.pixels(), scale) if own else None
+    contexts = int(given["slots"]) if own else 0
+    return recall.recall(inner, recall.of_features(made, scale), memory, at.outputs, keys=keys, contexts=contexts)
+
+
+def _width(made: features.FeatureMap, at: Situation) -> int:
+    import jax
+
+    def shape():
+        images = jnp.zeros((2, *at.example.x.shape))
+        return made.apply(made.fit(jax.random.key(0), images), images)
+
+    return jax.eval_shape(shape).shape[1]
+
+
+def _features(given: Settings) -> features.FeatureMap:
+    if given["features"] == "patches":
+        return features.patch_condensates(
+            int(given["width"]),
+            size=int(given["size"]),
+            pool=int(given["pool"]),
+            threshold=float(given["threshold"]),
+            stride=int(given["stride"]),
+            mirror=bool(given["mirror"]),
+        )
+    if given["features"] == "random":
+        return features.random_features(int(given["width"]))
+    if given["features"] == "pixels":
+        return features.pixels()
+    raise unknown("kind of features", given["features"], FEATURES)
+
+
+def _held_back(given: Settings) -> int:
+    return int(given["held_back"])
+
+
+_PROJECTOR = {"strength": 1.0, "scale": 0.1, "evaporation": 0.0, "binding": 0.0, "hardness": 0.0}
+_PROJECTOR_OPTIONS = {"rank": 0, "shuffled": False}
+_MEMORY = {"ridge": 0.01, "radius": 1.0, "linker": 1.0, "shell_rate": 0.0}
+_PATCHES: dict[str, Any] = {"features": "patches", "width": 200, "size": 7, "pool": 3, "threshold": 0.5, "stride": 1}
+_MEMORY_OPTIONS = {**_PATCHES, "mirror": False, "slots": 1, "embed": False, "own_maps": False, "held_back": 2000}
+
+
+def _memory_method(summary: str, numbers: Settings | None = None, **options: Any) -> Method:
+    return Method(
+        summary,
+        learner=_memory,
+        hyperparameters={**_MEMORY, **(numbers or {})},
+        options={**_MEMORY_OPTIONS, **options},
+        prepares=_held_back,
+    )
+
+
+methods: dict[str, Method] = {
+    "condensate_projector": Method(
+        "gradient steps keep out of the input directions that earlier tasks used, in every layer",
+        _projector,
+        hyperparameters=_PROJECTOR,
+        options=_PROJECTOR_OPTIONS,
+        boundaries=_always,
+        activity=True,
+    ),
+    "condensate_projector_on_surprise": Method(
+        "the same, consolidating when the loss jumps: nobody says where a task ends",
+        _projector_on_surprise,
+        hyperparameters={**_PROJECTOR, "ratio": 2.0, "margin": 0.2},
+        options=_PROJECTOR_OPTIONS,
+        activity=True,
+    ),
+    "condensate_shuffled": Method(
+        "control: the projector with its directions shuffled among the inputs, as many and as firm",
+        _projector,
+        hyperparameters=_PROJECTOR,
+        options={**_PROJECTOR_OPTIONS, "shuffled": True},
+        boundaries=_always,
+        activity=True,
+    ),
+    "condensate_head": Method(
+        "a trunk under the projector, with condensate slots as its head",
+        learner=_head,
+        hyperparameters={**_PROJECTOR, "ridge": 0.01, "radius": 0.5, "linker": 0.5},
+        options={**_PROJECTOR_OPTIONS, "slots": 500, "embed": True},
+        boundaries=_always,
+    ),
+    "condensate_memory": _memory_method(
+        "patch condensates and slots over an additive core; fixed features", slots=500, embed=True
+    ),
+    "condensate_contexts": _memory_method(
+        "a slot with a map of its own for each context that the input gives away; fixed random features",
+        {"radius": 0.3},
+        features="random",
+        width=2000,
+        slots=20,
+        own_maps=True,
+    ),
+    "patch_ridge": _memory_method("control: the features of condensate_memory and ridge, without slots"),
+    "random_ridge": _memory_method(
+        "random Fourier features and ridge, their width from the first task (RanDumb without its leak)",
+        features="random",
+        width=2000,
+    ),
+}

@@ -1,0 +1,49 @@
+"""What a method is: a recipe that builds a learner from numeric hyperparameters and static options."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import optax
+
+from neuroml.errors import UsageError
+from neuroml.learner import Learner, Task, make_learner
+from neuroml.streams.stream import Batch
+
+Settings = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Situation:
+    """What a recipe may build on."""
+
+    task: Task
+    optimizer: optax.GradientTransformation  # the base optimizer, its learning rate set
+    learning_rate: Any  # for implicit pulls
+    example: Batch  # one example, for shapes
+    batch_size: int
+    outputs: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A recipe; `hyperparameters` may be swept in one compilation, `options` are static."""
+
+    summary: str
+    transform: Callable[[Situation, Settings], optax.GradientTransformation] | None = None
+    hyperparameters: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    options: Mapping[str, int | str | bool] = dataclasses.field(default_factory=dict)
+    importance: Callable[..., Any] | None = None  # (predict, params, examples, key) -> tree
+    boundaries: Callable[[Settings], bool] = lambda given: False  # must be told where a task ends
+    joint: bool = False  # trains on all tasks at once
+    activity: bool = False  # its rules work on the inputs of the layers
+    learner: Callable[[Situation, Settings], Learner] | None = None  # for what does not learn by gradient alone
+    prepares: Callable[[Settings], int] = lambda given: 0  # first examples held back until it has looked at them
+
+    def make(self, at: Situation, given: Settings) -> Learner:
+        """Returns the learner for one setting."""
+        if self.learner is not None:
+            return self.learner(at, given)
+        if self.transform is None:
+            raise UsageError(f"the method {self.summary!r} has neither a transform nor a learner.")
+        return make_learner(at.task, self.transform(at, given), self.importance, activity=self.activity)
