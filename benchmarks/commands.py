@@ -40,7 +40,7 @@ def _list(command: cli.List) -> int:
 def _run(command: cli.Run) -> int:
     from benchmarks import runner, summaries, tables
 
-    _prepare_jax()
+    prepare_jax()
     jobs, usual = _jobs(command)
     _check_writable(command.out)
     seeds = _seeds(command.seeds, jobs[0].suite.seeds)
@@ -64,7 +64,7 @@ def _run(command: cli.Run) -> int:
 def _tune(command: cli.Tune) -> int:
     from benchmarks import tuning
 
-    _prepare_jax()
+    prepare_jax()
     one = suite.load(command.suite)
     scenarios = (command.scenario,) if command.scenario else one.scenarios
     names = command.methods.split(",") if command.methods else list(one.grids)
@@ -181,7 +181,7 @@ def _progress(jobs: list[Any], seeds: int) -> Any:
 
 
 def _draw(by_scenario: dict[str, list], out: Path, name: str) -> str:
-    from benchmarks import plots
+    from benchmarks import inside, plots
 
     overview = out / f"{name}.png"
     plots.accuracy_over_tasks(by_scenario, overview)
@@ -189,6 +189,7 @@ def _draw(by_scenario: dict[str, list], out: Path, name: str) -> str:
         sequential = [record for record in records if len(record["accuracy"]) > 1]
         if sequential:
             plots.per_task(sequential, out / f"{name}.{scenario}.tasks.png")
+            inside.reports(sequential, out / f"{name}.{scenario}.inside.png")
     return overview.name
 
 
@@ -232,7 +233,7 @@ def _result_files(directory: Path) -> list[Path]:
     return files
 
 
-def _prepare_jax() -> None:
+def prepare_jax() -> None:
     """Makes every CPU core a device, so that seeds run side by side, and keeps compiled programs between runs."""
     import jax
     import platformdirs

@@ -75,18 +75,18 @@ def accuracy_over_tasks(records_by_scenario: Mapping[str, Sequence[Record]], pat
         NeuromlError: matplotlib is not installed.
         DataError: The file cannot be written.
     """
-    panels = {scenario: _groups(records) for scenario, records in records_by_scenario.items()}
+    panels = {scenario: groups_of(records) for scenario, records in records_by_scenario.items()}
     if not panels:
         raise UsageError("cannot draw: there are no records.")
     styles = _method_styles(panels.values())
-    with _figure(path, max(3.4, 0.4 + 2.2 * len(panels)), 2.1, styles.values()) as figure:
+    with canvas(path, max(3.4, 0.4 + 2.2 * len(panels)), 2.1, styles.values()) as figure:
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
         for ax, (scenario, groups) in zip(axes, panels.items(), strict=True):
             stacks = {label: _matrices(group) for label, group in groups.items()}
             tasks = max(stack.shape[2] for stack in stacks.values())
             for label, stack in stacks.items():
                 _stream_line(ax, stack, tasks, styles[label])
-            _finish(ax, summaries.TITLES.get(scenario, scenario), tasks)
+            finish(ax, summaries.TITLES.get(scenario, scenario), tasks)
             _fit(ax, [ax])
         axes[0].set_ylabel("average accuracy over\nthe tasks seen so far (%)")
 
@@ -105,7 +105,7 @@ def per_task(records: Sequence[Record], path: Path | str) -> None:
         NeuromlError: matplotlib is not installed.
         DataError: The file cannot be written.
     """
-    stacks = {_title(label, group): _matrices(group) for label, group in _groups(records).items()}
+    stacks = {_title(label, group): _matrices(group) for label, group in groups_of(records).items()}
     stacks = {title: stack for title, stack in stacks.items() if not _is_joint(stack)}
     if not stacks:
         raise UsageError("cannot draw accuracy per task: every method was trained in one phase.")
@@ -114,14 +114,14 @@ def per_task(records: Sequence[Record], path: Path | str) -> None:
     width = (3.4, 4.8, 7.0, 7.0)[columns - 1]
     tasks = max(stack.shape[2] for stack in stacks.values())
     *task_styles, mean_style = styles = _task_styles(tasks)
-    with _figure(path, width, 0.3 + 1.5 * rows, styles) as figure:
+    with canvas(path, width, 0.3 + 1.5 * rows, styles) as figure:
         axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
         for ax, (title, stack) in zip(axes.flat, stacks.items(), strict=False):
             phases = np.arange(stack.shape[1])
             for task, style in enumerate(task_styles[: stack.shape[2]]):
-                _line(ax, phases[task:] + 1, stack[:, task:, task], style)
-            _line(ax, phases + 1, _seen(stack), mean_style)
-            _finish(ax, textwrap.fill(title, int((width / columns - 0.3) / LETTER)), tasks)
+                line(ax, phases[task:] + 1, stack[:, task:, task], style)
+            line(ax, phases + 1, _seen(stack), mean_style)
+            finish(ax, textwrap.fill(title, int((width / columns - 0.3) / LETTER)), tasks)
         _fit(axes[0, 0], axes.flat)
         for ax in axes[:, 0]:
             ax.set_ylabel("accuracy (%)")
@@ -134,7 +134,7 @@ def per_task(records: Sequence[Record], path: Path | str) -> None:
 # --- data ----------------------------------------------------------------------------------------------
 
 
-def _groups(records: Sequence[Record]) -> Groups:
+def groups_of(records: Sequence[Record]) -> Groups:
     """Returns the runs of each label, or raises if they belong in different pictures."""
     settings = [" ".join(filter(None, setting)) for setting in summaries.by_setting(records)]
     if not settings:
@@ -178,7 +178,7 @@ def _method_styles(panels: Iterable[Groups]) -> dict[str, Style]:
             runs.setdefault(label, []).extend(group)
     styles: dict[str, Style] = {}
     for label, group in runs.items():
-        style = _method_style(group[0]["method"]) | {"label": _title(label, group)}
+        style = method_style(group[0]["method"]) | {"label": _title(label, group)}
         if _is_joint(_matrices(group)):
             style |= {"marker": "", "linestyle": "--"}
         taken = [other["marker"] for other in styles.values() if other["color"] == style["color"]]
@@ -188,7 +188,7 @@ def _method_styles(panels: Iterable[Groups]) -> dict[str, Style]:
     return styles
 
 
-def _method_style(method: str) -> Style:
+def method_style(method: str) -> Style:
     """Returns the line of a method, the same in every picture."""
     if method in BOUNDS:
         colour, dashes = BOUNDS[method]
@@ -216,7 +216,7 @@ def _task_styles(tasks: int) -> list[Style]:
 
 
 @contextlib.contextmanager
-def _figure(path: Path | str, width: float, height: float, styles: Iterable[Style]) -> "Iterator[Figure]":
+def canvas(path: Path | str, width: float, height: float, styles: Iterable[Style]) -> "Iterator[Figure]":
     """Gives a figure with a legend below, its size without that in inches, and writes it once it is drawn."""
     try:
         import matplotlib
@@ -228,11 +228,12 @@ def _figure(path: Path | str, width: float, height: float, styles: Iterable[Styl
     with matplotlib.rc_context(cast(Any, LOOK)):
         named = [style for style in styles if style["label"]]
         labels = [textwrap.fill(style["label"], int((width - 0.6) / LETTER)) for style in named]
-        columns, lines = _legend_shape(labels, width)
+        columns, lines = _legend_shape(labels, width) if labels else (1, 0)
         figure = Figure(figsize=(width, height + 0.2 + 0.17 * lines), dpi=200, layout="constrained")
         FigureCanvasAgg(figure)  # no window, and no state that pyplot shares
-        handles = [Line2D([], [], **style) for style in named]
-        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+        if named:
+            handles = [Line2D([], [], **style) for style in named]
+            figure.legend(handles, labels, loc="outside lower center", ncols=columns)
         yield figure
         try:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -245,12 +246,12 @@ def _stream_line(ax: "Axes", matrices: np.ndarray, tasks: int, style: Style) -> 
     """Draws one method over the stream, or across it if it trained on all tasks at once."""
     if _is_joint(matrices):
         mean = matrices[:, 0].mean(axis=1, keepdims=True)
-        _line(ax, np.array([1, tasks]), np.repeat(mean, 2, axis=1), style)
+        line(ax, np.array([1, tasks]), np.repeat(mean, 2, axis=1), style)
     else:
-        _line(ax, np.arange(matrices.shape[1]) + 1, _seen(matrices), style)
+        line(ax, np.arange(matrices.shape[1]) + 1, _seen(matrices), style)
 
 
-def _line(ax: "Axes", x: np.ndarray, values: np.ndarray, style: Style) -> None:
+def line(ax: "Axes", x: np.ndarray, values: np.ndarray, style: Style) -> None:
     """Draws the mean over seeds with its interval; `values` is [seeds, len(x)]."""
     if values.size:
         mean, low, high = np.array([mean_interval(column) for column in values.T]).T
@@ -258,7 +259,7 @@ def _line(ax: "Axes", x: np.ndarray, values: np.ndarray, style: Style) -> None:
         ax.fill_between(x, low, high, color=style["color"], alpha=0.16, linewidth=0)
 
 
-def _finish(ax: "Axes", title: str, tasks: int) -> None:
+def finish(ax: "Axes", title: str, tasks: int) -> None:
     """Sets what all panels share."""
     from matplotlib.ticker import MaxNLocator
 

@@ -1,6 +1,9 @@
 """Split MNIST in one pass, class-incremental: five tasks of two digits, one head, nobody says which task it is.
 
-python -m benchmarks run split_mnist_one_pass
+    python -m benchmarks run split_mnist_one_pass
+
+MLP 784-400-400-10, batches of 32, plain SGD, every image once. First layer of smooth random receptive fields (see
+`neuroml.mlp`), the same for every method that trains it.
 """
 
 from benchmarks.suite import Suite
@@ -17,4 +20,17 @@ suite = Suite(
     optimizer="sgd",
     learning_rate=0.1,
     seeds=10,
+    options={"ewc": {"anchors": "latest"}},
+    batch_sizes={"condensate_memory": 500, "patch_ridge": 500, "random_ridge": 500},
+    grids={
+        "naive": {"learning_rate": (0.003, 0.01, 0.03, 0.1)},
+        "ewc": {"strength": (1.0, 10.0, 100.0, 1000.0)},
+        "si": {"strength": (0.01, 0.1, 1.0, 10.0)},
+        "owm": {"alpha": (0.01, 0.1, 1.0, 10.0)},
+        "gpm": {"threshold": (0.9, 0.95, 0.99, 0.999)},
+        "er": {"learning_rate": (0.003, 0.01, 0.03, 0.1)},
+        "derpp": {"learning_rate": (0.003, 0.01, 0.03, 0.1)},
+        "condensate_projector": {"scale": (0.03, 0.06, 0.1, 0.2)},
+        "random_ridge": {"ridge": (0.0001, 0.001, 0.01, 0.1)},
+    },
 )

@@ -15,10 +15,28 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from neuroml import activity, learner, losses, memory, methods, metrics, modules, projection, streams, wiring
+    from neuroml import (
+        activity,
+        additive,
+        condensate,
+        double_well,
+        features,
+        learner,
+        losses,
+        memory,
+        methods,
+        metrics,
+        modules,
+        projection,
+        recall,
+        slots,
+        streams,
+        wiring,
+    )
     from neuroml.core import consolidate, describe, penalty, rule
     from neuroml.experiment import Experiment
     from neuroml.importance import fisher, sensitivity
+    from neuroml.modules.condensate_memory import CondensateMemory
     from neuroml.modules.network import Network, from_linen, from_nnx
     from neuroml.modules.reference import cnn, mlp
     from neuroml.rules.condensate_anchor import condensate_anchor
@@ -38,6 +56,10 @@ __version__ = "0.1.0"
 # Where each public name lives; a name that maps to itself is a module.
 _MODULES = (
     "activity",
+    "additive",
+    "condensate",
+    "double_well",
+    "features",
     "learner",
     "losses",
     "memory",
@@ -45,6 +67,8 @@ _MODULES = (
     "metrics",
     "modules",
     "projection",
+    "recall",
+    "slots",
     "streams",
     "wiring",
 )
@@ -53,6 +77,7 @@ _HOMES = {
     **dict.fromkeys(("consolidate", "describe", "penalty", "rule"), "core"),
     "Experiment": "experiment",
     **dict.fromkeys(("fisher", "sensitivity"), "importance"),
+    "CondensateMemory": "modules.condensate_memory",
     **dict.fromkeys(("Network", "from_linen", "from_nnx"), "modules.network"),
     **dict.fromkeys(("cnn", "mlp"), "modules.reference"),
     **{
@@ -64,18 +89,23 @@ _HOMES = {
 }
 
 __all__ = [
+    "CondensateMemory",
     "Experiment",
     "Network",
     "activity",
+    "additive",
     "cnn",
+    "condensate",
     "condensate_anchor",
     "condensate_projector",
     "consolidate",
     "derpp",
     "describe",
+    "double_well",
     "er",
     "every",
     "ewc",
+    "features",
     "fisher",
     "from_linen",
     "from_nnx",
@@ -92,10 +122,12 @@ __all__ = [
     "owm",
     "penalty",
     "projection",
+    "recall",
     "rule",
     "run",
     "sensitivity",
     "si",
+    "slots",
     "streams",
     "surprise",
     "wiring",

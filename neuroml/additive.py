@@ -5,7 +5,7 @@
 A sum does not depend on the order of its terms, so nothing that comes later takes away from what came before: the map
 after a stream is the one of all its examples at once. Two memories merge by adding them.
 
-Half of a symmetric matrix is redundant, and so only half is kept: `gram` of d features is stored in d (d + 1) / 2 numbers.
+Half of a symmetric matrix is redundant, and so only half is kept: `gram` of d features takes d (d + 1) / 2 numbers.
 """
 
 from typing import NamedTuple
@@ -44,9 +44,12 @@ def even(features: int) -> int:
 
 
 def add(one: Additive, x: Float[Array, "n features"], y: Float[Array, "n outputs"], weight: Array | None = None):
-    """Returns the statistics with n examples added, each as often as its `weight` [n] says (default: once)."""
-    x, y = x.astype(jnp.float32), y.astype(jnp.float32)
-    weight = jnp.ones(x.shape[0]) if weight is None else weight
+    """Returns the statistics with n examples added, each as often as its `weight` [n] says (default: once).
+
+    The sums are taken in the dtype of the statistics, whatever that of the examples is.
+    """
+    x, y = x.astype(one.gram.dtype), y.astype(one.cross.dtype)
+    weight = jnp.ones(x.shape[0], x.dtype) if weight is None else weight.astype(x.dtype)
     weighted = x * weight[:, None]
     return Additive(one.gram + pack(weighted.T @ x), one.cross + weighted.T @ y, one.count + weight.sum())
 

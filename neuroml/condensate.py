@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from neuroml import additive, slots
 from neuroml.errors import UsageError, unknown
@@ -32,8 +32,8 @@ class CondensateState(NamedTuple):
     weights: jax.Array  # [M, features, outputs]: the core's answer at the last consolidation
     shell: jax.Array  # [M, features, outputs]: fast weights since then
     changed: jax.Array  # [M] bool: maps that absorbed something since then
-    seen: jax.Array  # (): examples absorbed
-    refused: jax.Array  # (): examples refused because a number was not finite
+    seen: jax.Array  # () int32: examples absorbed
+    refused: jax.Array  # () int32: examples refused because a number was not finite
 
 
 class Condensate(NamedTuple):
@@ -42,7 +42,7 @@ class Condensate(NamedTuple):
     init: Callable[[], CondensateState]
     absorb: Callable[..., CondensateState]  # (state, x, y, keys=None) -> state
     consolidate: Callable[[CondensateState], CondensateState]
-    coarsen: Callable[..., CondensateState]  # (state, tension) -> state
+    coarsen: Callable[..., CondensateState]  # (state, tension) -> state, consolidated
     read: Callable[..., Array]  # (state, x, keys=None) -> outputs
     context: Callable[..., Array]  # (state, keys) -> the nearest slot
 
@@ -75,18 +75,22 @@ def make(
       count: the budget of slots; the memory is bounded by it.
       keys: width of the keys that slots live in; default: x are the keys.
       maps: "shared" or "own".
-      embed: feeds the responses of the slots to a shared core: a radial-basis network whose centres nucleate.
+      embed: feeds the responses of the slots to a shared core: a radial-basis network whose centres nucleate. An
+        example is remembered with the responses of its moment; only with `mobility=0` do they stay the ones to come.
       ridge: in units of each feature's own mean square.
       radius, nucleus, mobility: when a slot nucleates and how it moves, as in `slots.absorb`.
       linker: bandwidth of the responses.
       shell_rate: 0 has no shell: the memory answers from the last consolidation only.
-      shell_decay: of the shell, per call of `absorb`.
+      shell_decay: of a map's shell, per call of `absorb` in which the map takes part.
 
     Returns:
-      A `Condensate`. An example with a number that is not finite is refused and counted; it changes nothing.
+      A `Condensate`. An example with a number that is not finite is refused and counted; it changes nothing. `coarsen`
+      merges slots (`slots.coarsening`) and consolidates: own maps exactly, by adding their statistics; responses to
+      first order in how far the slots move, by the mean of their columns, weighted by mass. `read` can be
+      differentiated with respect to x; what is remembered is a constant to it.
 
     Raises:
-      UsageError: sizes below 1, an unknown choice, `embed` without a shared map.
+      UsageError: sizes below 1, an unknown choice, `embed` without a shared map; later, arrays of other widths.
 
     Reference:
       Additive core: Zhuang et al. 2022, "ACIL: Analytic class-incremental learning"; slots as radial basis functions:
@@ -102,56 +106,54 @@ def make(
         raise unknown("kind of maps", maps, MAPS)
     if embed and maps != "shared":
         raise UsageError('embed=True needs maps="shared": with maps="own" the slots choose the map.')
+    places = features if keys is None else keys
+    if min(features, outputs, count, places) < 1:
+        raise UsageError(f"features={features}, outputs={outputs}, count={count}, keys={keys} must be at least 1.")
     width = additive.even(features + 1 + (count if embed else 0))
     stack = count if maps == "own" else 1
 
     def phi(state: CondensateState, x: Array, keys: Array) -> Array:
-        parts = [x.astype(jnp.float32), jnp.ones((x.shape[0], 1))]
+        parts = [x.astype(state.weights.dtype), jnp.ones((x.shape[0], 1), state.weights.dtype)]
         if embed:
             parts.append(slots.responses(state.slots, keys, linker))
         rows = jnp.concatenate(parts, axis=1)
         return jnp.pad(rows, ((0, 0), (0, width - rows.shape[1])))
 
+    def placed(x: Array, keys: Array | None) -> Array:
+        keys = x if keys is None else keys
+        _check(x, x=(x, features), keys=(keys, places))
+        return keys
+
     def init() -> CondensateState:
-        where = slots.empty(count, features if keys is None else keys, outputs)
-        weights = jnp.zeros((stack, width, outputs))
+        weights, number = jnp.zeros((stack, width, outputs)), jnp.int32(0)
         core = additive.empty(width, outputs, (stack,))
-        return CondensateState(where, core, weights, weights, jnp.zeros(stack, bool), jnp.zeros(()), jnp.zeros(()))
+        where = slots.empty(count, places, outputs)
+        return CondensateState(where, core, weights, weights, jnp.zeros(stack, bool), number, number)
 
     def absorb(state: CondensateState, x: Array, y: Array, keys: Array | None = None) -> CondensateState:
-        keys = x if keys is None else keys
-        _check(x, y, features, outputs)
-        sound = jnp.isfinite(x).all(1) & jnp.isfinite(y).all(1) & jnp.isfinite(keys).all(1)
-        whole = lambda rows: jnp.where(sound[:, None], rows, 0)
-        after, joined = _absorb_sound(state, whole(keys), whole(y), sound)
-        state = state._replace(slots=after)
-        rows, number = phi(state, whole(x), whole(keys)), sound.sum()
-        state = _add(
-            state, rows, whole(y), sound, joined if maps == "own" else jnp.zeros_like(joined), shell_rate, shell_decay
+        given = x, y, placed(x, keys)
+        _check(x, y=(y, outputs))
+        sound, (x, y, keys) = _sound(given, state.weights.dtype)
+        after, joined = slots.absorb(
+            state.slots, keys, y, radius=radius, nucleus=nucleus, mobility=mobility, sound=sound
         )
-        return state._replace(seen=state.seen + number, refused=state.refused + sound.size - number)
-
-    def _absorb_sound(state, keys, y, sound):
-        take = lambda: slots.absorb(state.slots, keys, y, radius=radius, nucleus=nucleus, mobility=mobility)
-        # A group with a refused example leaves the slots alone; its sound examples still join the core.
-        skip = lambda: (state.slots, slots.nearest(state.slots, keys))
-        return jax.lax.cond(sound.all(), take, skip)
+        seen, refused = state.seen + sound.sum(), state.refused + (~sound).sum()
+        state = state._replace(slots=after, seen=seen, refused=refused)
+        where = joined if maps == "own" else jnp.zeros_like(joined)
+        return _add(state, phi(state, x, keys), y, sound, where, shell_rate, shell_decay)
 
     def read(state: CondensateState, x: Array, keys: Array | None = None) -> Array:
-        keys = x if keys is None else keys
-        rows, maps_now = phi(state, x, keys), state.weights + state.shell
-        if maps == "shared":
-            return rows @ maps_now[0]
-        where = slots.nearest(state.slots, keys)
-        add = lambda out, slot, mine: out + jnp.where(mine[:, None], rows @ maps_now[slot], 0)
-        return _each_slot(where, jnp.zeros((x.shape[0], outputs)), add)
+        keys = placed(x, keys)
+        rows, now = phi(state, x, keys), state.weights + state.shell
+        return rows @ now[0] if maps == "shared" else _answers(rows, now, slots.nearest(state.slots, keys))
 
     def coarsen(state: CondensateState, tension: ArrayLike) -> CondensateState:
         into = slots.coarsening(state.slots, tension)
-        state = state._replace(slots=slots.merge(state.slots, into))
         if maps == "own":
-            return _merge_maps(state, into)
-        return _merge_responses(state, into, features + 1) if embed else state
+            state = _merge_maps(state, into)
+        elif embed:
+            state = _merge_responses(state, into, features + 1)
+        return _settle(state._replace(slots=slots.merge(state.slots, into)), ridge)
 
     return Condensate(
         init,
@@ -163,41 +165,63 @@ def make(
     )
 
 
-def _check(x: Array, y: Array, features: int, outputs: int) -> None:
-    for name, array, width in (("x", x, features), ("y", y, outputs)):
+def _check(like: Array, **given: tuple[Array, int]) -> None:
+    for name, (array, width) in given.items():
         if array.ndim != 2 or array.shape[1] != width:
             raise UsageError(f"{name} has shape {array.shape}, not [n, {width}], for which this memory was made.")
+        if array.shape[0] != like.shape[0]:
+            raise UsageError(f"there are {like.shape[0]} rows of x, and {array.shape[0]} of {name}.")
+
+
+def _sound(given: tuple[Array, ...], dtype: Any) -> tuple[Array, list[Array]]:
+    """Says which examples have only numbers whose square is finite, and returns all with the others' rows zero."""
+    cast = [rows.astype(dtype) for rows in given]
+    sound = jnp.stack([jnp.isfinite(rows * rows).all(1) for rows in cast]).all(0)
+    return sound, [jnp.where(sound[:, None], rows, 0) for rows in cast]
 
 
 def _add(state: CondensateState, rows: Array, y: Array, sound: Array, where: Array, rate: Any, decay: Any):
     """Adds each example to its map, and lets the shell follow."""
 
     def add(carry, slot, mine):
-        core, shell = carry
-        weight = (mine & sound).astype(jnp.float32)
-        here = jax.tree.map(lambda leaf: leaf[slot], core)
-        here = additive.add(here, rows, y, weight)
+        core, shell, changed = carry
+        weight = mine.astype(rows.dtype)
+        here = additive.add(jax.tree.map(lambda leaf: leaf[slot], core), rows, y, weight)
         core = jax.tree.map(lambda leaf, new: leaf.at[slot].set(new), core, here)
         wrong = (y - rows @ (state.weights[slot] + shell[slot])) * weight[:, None]
         size = jnp.maximum(jnp.sum(rows**2, axis=1, keepdims=True), 1e-12)
-        step = (rows / size).T @ wrong / jnp.maximum(weight.sum(), 1)
-        return core, shell.at[slot].set(decay * shell[slot] + rate * step)
+        step = (rows / size).T @ wrong / weight.sum()
+        return core, shell.at[slot].set(decay * shell[slot] + rate * step), changed.at[slot].set(True)
 
-    core, shell = _each_slot(where, (state.core, state.shell), add)
-    changed = state.changed | (core.count > state.core.count)
+    core, shell, changed = _each_slot(where, sound, (state.core, state.shell, state.changed), add)
     return state._replace(core=core, shell=shell, changed=changed)
 
 
-def _each_slot(where: Array, carry: Any, visit: Callable[[Any, Array, Array], Any]) -> Any:
-    """Calls `visit(carry, slot, mine)` once for each distinct slot in `where`: usually one, never all of them."""
+def _each_slot(where: Array, todo: Array, carry: Any, visit: Callable[[Any, Array, Array], Any]) -> Any:
+    """Calls `visit(carry, slot, mine)` once for each slot in `where[todo]`: usually one, never all of them."""
 
     def step(loop):
         carry, todo = loop
         slot = where[jnp.argmax(todo)]
-        mine = where == slot
+        mine = todo & (where == slot)
         return visit(carry, slot, mine), todo & ~mine
 
-    return jax.lax.while_loop(lambda loop: loop[1].any(), step, (carry, jnp.ones(where.shape, bool)))[0]
+    return jax.lax.while_loop(lambda loop: loop[1].any(), step, (carry, todo))[0]
+
+
+@jax.custom_vjp
+def _answers(rows: Array, maps: Array, where: Array) -> Array:
+    """Returns `rows[n] @ maps[where[n]]` for each n. By hand: a loop of unknown length has no gradient of its own."""
+    add = lambda out, slot, mine: jnp.where(mine[:, None], rows @ maps[slot], out)
+    out = jnp.zeros((rows.shape[0], maps.shape[2]), maps.dtype)
+    return _each_slot(where, jnp.ones(where.shape, bool), out, add)
+
+
+# What is remembered changes by absorbing, not by gradient: its cotangents are zero.
+_answers.defvjp(
+    lambda rows, maps, where: (_answers(rows, maps, where), (maps, where)),
+    lambda kept, out: (_answers(out, kept[0].swapaxes(1, 2), kept[1]), None, None),
+)
 
 
 def _settle(state: CondensateState, ridge: ArrayLike) -> CondensateState:
@@ -212,19 +236,23 @@ def _settle(state: CondensateState, ridge: ArrayLike) -> CondensateState:
 
 
 def _merge_maps(state: CondensateState, into: Array) -> CondensateState:
-    total = lambda leaf: jax.ops.segment_sum(leaf, into, leaf.shape[0])
-    core = jax.tree.map(total, state.core)
-    moved = jax.ops.segment_max((into != jnp.arange(into.size)).astype(jnp.int32), into, into.size) > 0
-    return state._replace(core=core, changed=(state.changed | moved) & (core.count > 0))
+    """Adds the statistics of slots that became one; the map of one that is gone solves to zero."""
+    core = jax.tree.map(lambda leaf: jax.ops.segment_sum(leaf, into, leaf.shape[0]), state.core)
+    moved = into != jnp.arange(into.size)
+    return state._replace(core=core, changed=state.changed | moved | jnp.zeros_like(moved).at[into].max(moved))
 
 
 def _merge_responses(state: CondensateState, into: Array, offset: int) -> CondensateState:
-    """Sums the rows and columns of slots that became one, so that the core is that of their summed responses."""
+    """Replaces the columns of slots that became one by their mean, which to first order is what the new slot answers.
+
+    That of masses m_k at c_k answers r(sum m_k c_k / sum m_k) = sum m_k r(c_k) / sum m_k + O(|c_k - c|^2).
+    """
     width = state.core.cross.shape[1]
     index = jnp.arange(width)
-    slot = jnp.clip(index - offset, 0, into.size - 1)
-    target = jnp.where((index >= offset) & (index - offset < into.size), offset + into[slot], index)
-    rows = lambda matrix: jax.ops.segment_sum(matrix, target, width)
+    slot, of_slot = jnp.clip(index - offset, 0, into.size - 1), (index >= offset) & (index < offset + into.size)
+    target = jnp.where(of_slot, offset + into[slot], index)
+    part = jnp.where(of_slot, slots.parts(state.slots, into)[slot], 1)
+    rows = lambda matrix: jax.ops.segment_sum(matrix * part[:, None], target, width)
     gram = rows(rows(additive.unpack(state.core.gram[0])).T)
     core = additive.Additive(additive.pack(gram)[None], rows(state.core.cross[0])[None], state.core.count)
-    return state._replace(core=core, changed=jnp.ones_like(state.changed))
+    return state._replace(core=core, changed=state.changed | (into != jnp.arange(into.size)).any())

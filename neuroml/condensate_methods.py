@@ -2,13 +2,16 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 
 from neuroml import condensate, features, recall
 from neuroml.errors import unknown
+from neuroml.importance import fisher
 from neuroml.learner import Learner, make_learner
 from neuroml.method import Method, Settings, Situation
+from neuroml.rules.condensate_anchor import condensate_anchor
 from neuroml.rules.condensate_projector import condensate_projector
 from neuroml.schedule import on_surprise, surprise
 
@@ -41,6 +44,15 @@ def _projector_on_surprise(at: Situation, given: Settings):
     return optax.chain(at.optimizer, on_surprise(_projector_rule(given), detector))
 
 
+def _all_labels(predict, params, examples, key):
+    del key
+    return fisher(predict, params, examples, labels="all")
+
+
+def _anchor(at: Situation, given: Settings):
+    return optax.chain(at.optimizer, condensate_anchor(given["strength"], budget=given["budget"]))
+
+
 def _head(at: Situation, given: Settings) -> Learner:
     """A trunk that learns under the projector; condensate slots in the place of its head."""
     trunk = make_learner(at.task, _projector(at, given), activity=True)
@@ -60,8 +72,6 @@ def _head(at: Situation, given: Settings) -> Learner:
 
 
 def _trunk_width(at: Situation) -> int:
-    import jax
-
     params, _ = jax.eval_shape(at.task.network.init, jax.random.key(0))
     return params["head"]["kernel"].shape[0]
 
@@ -93,8 +103,6 @@ def _memory(at: Situation, given: Settings) -> Learner:
 
 
 def _width(made: features.FeatureMap, at: Situation) -> int:
-    import jax
-
     def shape():
         images = jnp.zeros((2, *at.example.x.shape))
         return made.apply(made.fit(jax.random.key(0), images), images)
@@ -164,11 +172,18 @@ methods: dict[str, Method] = {
         boundaries=_always,
         activity=True,
     ),
+    "condensate_anchor": Method(
+        "ablation: weights that mattered condense, one by one",
+        _anchor,
+        hyperparameters={"strength": 1.0, "budget": 0.2},
+        importance=_all_labels,
+        boundaries=_always,
+    ),
     "condensate_head": Method(
         "a trunk under the projector, with condensate slots as its head",
         learner=_head,
-        hyperparameters={**_PROJECTOR, "ridge": 0.01, "radius": 0.5, "linker": 0.5},
-        options={**_PROJECTOR_OPTIONS, "slots": 500, "embed": True},
+        hyperparameters={**_PROJECTOR, "ridge": 1e-4, "radius": 1.0, "linker": 0.7},
+        options={**_PROJECTOR_OPTIONS, "slots": 1500, "embed": True},
         boundaries=_always,
     ),
     "condensate_memory": _memory_method(

@@ -96,7 +96,7 @@ def patch_condensates(
       A `FeatureMap` for images [n, height, width, channels] in [0, 1].
 
     Raises:
-      UsageError: at `fit`, when a patch does not fit into the image or a region would be empty.
+      UsageError: settings below 1; at `fit`, when these are no images, or a patch does not fit into the image or a region would be empty.
 
     Reference:
       Coates and Ng 2011, "The importance of encoding versus training with sparse coding and vector quantization". How
@@ -107,8 +107,8 @@ def patch_condensates(
     >>> map.apply(map.fit(jax.random.key(1), images), images).shape
     (5, 24)
     """
-    if min(filters, size, pool, stride, samples, rounds, chunk) < 1:
-        raise UsageError("filters, size, pool, stride, samples, rounds and chunk must each be at least 1.")
+    if min(filters, size, pool, stride, samples - 1, rounds, chunk) < 1:
+        raise UsageError("filters, size, pool, stride, rounds and chunk must each be at least 1, and samples 2.")
 
     def normalized(rows):
         rows = rows - rows.mean(-1, keepdims=True)
@@ -127,13 +127,9 @@ def patch_condensates(
         return {**params, "center": raw.mean(0), "spread": spread + 1e-3 * spread.mean() + 1e-12}
 
     def pooled(params, images):
-        code = _regions(params, normalized(patches(images, (size, size), stride, "VALID")), pool, threshold)
-        return (
-            code
-            if not mirror
-            else code
-            + _regions(params, normalized(patches(images[:, :, ::-1], (size, size), stride, "VALID")), pool, threshold)
-        )
+        views = (images, images[:, :, ::-1]) if mirror else (images,)
+        rows = [normalized(patches(view, (size, size), stride, "VALID")) for view in views]
+        return jnp.stack([_regions(params, row, pool, threshold) for row in rows]).sum(0)
 
     def apply(params, images):
         images = images.astype(jnp.float32)
@@ -148,6 +144,8 @@ def _flat(images: Array) -> Float[Array, "n pixels"]:
 
 
 def _check_room(images: Array, size: int, pool: int, stride: int) -> None:
+    if images.ndim != 4:
+        raise UsageError(f"images have the shape [n, height, width, channels], not {images.shape}.")
     positions = [(side - size) // stride + 1 for side in images.shape[1:3]]
     if min(positions) < pool:
         raise UsageError(

@@ -10,9 +10,12 @@ from neuroml import condensate_methods, memory
 from neuroml.errors import UsageError, unknown
 from neuroml.importance import fisher, sensitivity
 from neuroml.method import Method, Settings, Situation
+from neuroml.rules.derpp import derpp
 from neuroml.rules.er import er
 from neuroml.rules.ewc import ewc
+from neuroml.rules.gpm import gpm
 from neuroml.rules.mas import mas
+from neuroml.rules.owm import owm
 from neuroml.rules.si import si
 from neuroml.schedule import every, on_surprise, surprise
 
@@ -81,6 +84,28 @@ def _er(at: Situation, given: Settings):
     return optax.chain(rule, at.optimizer)
 
 
+def _derpp(at: Situation, given: Settings):
+    rule = derpp(
+        at.task.predict,
+        at.task.loss,
+        at.example,
+        memory.reservoir(int(given["capacity"])),
+        outputs=at.outputs,
+        batch_size=given["replay_batch"] or at.batch_size,
+        distillation=given["distillation"],
+        strength=given["strength"],
+    )
+    return optax.chain(rule, at.optimizer)
+
+
+def _owm(at: Situation, given: Settings):
+    return optax.chain(at.optimizer, owm(given["strength"], alpha=given["alpha"], alpha_decay=given["alpha_decay"]))
+
+
+def _gpm(at: Situation, given: Settings):
+    return optax.chain(at.optimizer, gpm(given["strength"], threshold=given["threshold"]))
+
+
 def _store(at: Situation, given: Settings) -> memory.Memory:
     capacity, keep = int(given["capacity"]), given["keep"]
     if keep == "class_balanced":
@@ -142,6 +167,26 @@ methods: dict[str, Method] = {
         hyperparameters={"strength": 1.0, "decay": 1.0},
         importance=_output_sensitivity,
         boundaries=_always,
+    ),
+    "owm": Method(
+        "orthogonal weight modification",
+        _owm,
+        hyperparameters={"strength": 1.0, "alpha": 1.0, "alpha_decay": 1.0},
+        boundaries=_always,
+        activity=True,
+    ),
+    "gpm": Method(
+        "gradient projection memory",
+        _gpm,
+        hyperparameters={"strength": 1.0, "threshold": 0.95},
+        boundaries=_always,
+        activity=True,
+    ),
+    "derpp": Method(
+        "dark experience replay (DER++)",
+        _derpp,
+        hyperparameters={"distillation": 0.2, "strength": 1.0},
+        options={"capacity": 200, "replay_batch": 0},
     ),
     "er": Method(
         "experience replay",

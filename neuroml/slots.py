@@ -1,12 +1,13 @@
 """Slots: droplets that nucleate where nothing near exists, absorb what comes, merge, and are read softly.
 
-A slot is a place in key space with the sums of what it absorbed. Groups of `nucleus` consecutive examples are looked at
-together: if most of a group lies farther than `radius` from every slot, a slot nucleates at the mean of those. An example
-joins the nearest slot, so that no statistics are lost, whatever the budget. Merging two slots adds their sums: exact.
+A slot is a place in key space with the sums of what it absorbed. Groups of `nucleus` consecutive examples are looked
+at together: if most of a group lies farther than `radius` from every slot, one nucleates at the mean of those. An
+example joins the nearest slot, so that no statistics are lost, whatever the budget. Merging two slots adds their sums:
+exact.
 
-The physics, and what it means here: supersaturation = examples without a near slot; critical nucleus = `nucleus`; linker
-length = the bandwidth `linker` of a soft read; valence = how many calls of `absorb` recruited a slot, in which it took
-part; surface tension = `tension`, the pressure to merge.
+The physics, and what it means here: supersaturation = examples without a near slot; critical nucleus = `nucleus`;
+linker length = the bandwidth `linker` of a soft read; valence = how many calls of `absorb` recruited a slot; surface
+tension = `tension`, the pressure to merge.
 """
 
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from neuroml.errors import UsageError
 
@@ -25,7 +26,7 @@ class Slots(NamedTuple):
     """K slots in a key space of d dimensions, with sums of values of v dimensions."""
 
     place: jax.Array  # [K, d]: where a slot is
-    mass: jax.Array  # [K]: examples absorbed; 0 is an empty slot
+    mass: jax.Array  # [K]: examples absorbed, counted exactly up to 2^24; 0 is an empty slot
     values: jax.Array  # [K, v]: sums of the values of these examples (class counts, if values are one-hot)
     valence: jax.Array  # [K]: how many calls of `absorb` added to it
 
@@ -50,8 +51,12 @@ def absorb(
     radius: ArrayLike,
     nucleus: int = 1,
     mobility: ArrayLike = 1.0,
+    sound: Bool[Array, " n"] | None = None,
 ) -> tuple[Slots, Int[Array, " n"]]:
     """Takes examples in, and returns with the slots which of them each example joined.
+
+    The first examples of all nucleate a slot, however few and whatever the radius: there is none that they could join.
+    So `radius=inf` makes one slot.
 
     Args:
       state: the slots.
@@ -60,23 +65,26 @@ def absorb(
       radius: a slot nucleates only where none is nearer than this.
       nucleus: examples that are looked at together; more than half of them must be far from all slots. n is a multiple.
       mobility: 1 moves a slot to the mean of all that it absorbed; 0 leaves it where it nucleated.
+      sound: which examples to take in; the others join nothing and nucleate nothing. Default: all.
 
     >>> state, joined = absorb(empty(4, 1, 1), jnp.array([[0.0], [0.1], [5.0]]), jnp.ones((3, 1)), radius=1.0)
     >>> state.mass.tolist(), joined.tolist(), [f"{at:.2f}" for at in state.place[:2, 0].tolist()]
     ([2.0, 1.0, 0.0, 0.0], [0, 0, 1], ['0.05', '5.00'])
     """
-    if keys.shape[0] % nucleus:
+    if nucleus < 1 or keys.shape[0] % nucleus:
         raise UsageError(f"{keys.shape[0]} examples do not split into groups of nucleus={nucleus}.")
-    groups = lambda rows: rows.reshape(-1, nucleus, rows.shape[-1]).astype(jnp.float32)
-    take = lambda state, group: _absorb_group(state, *group, radius, mobility)
-    after, joined = jax.lax.scan(take, state, (groups(keys), groups(values)))
+    sound = jnp.ones(keys.shape[0], bool) if sound is None else sound
+    keys, values = (jnp.where(sound[:, None], rows, 0).astype(state.place.dtype) for rows in (keys, values))
+    take = lambda state, group: _absorb_group(state, group, radius, mobility)
+    groups = jax.tree.map(lambda rows: rows.reshape(-1, nucleus, *rows.shape[1:]), (keys, values, sound))
+    after, joined = jax.lax.scan(take, state, groups)
     valence = state.valence + (after.mass > state.mass)
     return after._replace(valence=valence), joined.reshape(-1)
 
 
 def squared_distances(state: Slots, keys: Float[Array, "n keys"]) -> Float[Array, "n slots"]:
     """Returns the squared distance of each key to each slot; infinite to those that do not exist."""
-    return _squared_distances(state.place, state.alive, keys.astype(jnp.float32))
+    return _squared_distances(state.place, state.alive, keys.astype(state.place.dtype))
 
 
 def nearest(state: Slots, keys: Float[Array, "n keys"]) -> Int[Array, " n"]:
@@ -101,7 +109,7 @@ def shares(state: Slots, keys: Float[Array, "n keys"], linker: ArrayLike) -> Flo
 
 def read(state: Slots, keys: Float[Array, "n keys"], linker: ArrayLike) -> Float[Array, "n values"]:
     """Returns the mean value of each slot, mixed by `shares`."""
-    return shares(state, keys, linker) @ (state.values / jnp.maximum(state.mass, 1)[:, None])
+    return shares(state, keys, linker) @ _ratio(state.values, state.mass[:, None])
 
 
 def coarsening(state: Slots, tension: ArrayLike) -> Int[Array, " slots"]:
@@ -125,9 +133,13 @@ def merge(state: Slots, into: Int[Array, " slots"]) -> Slots:
     """Returns the slots with each one's sums added to the slot that it goes into. Totals are kept."""
     slots = state.mass.size
     total = lambda rows: jax.ops.segment_sum(rows, into, slots)
-    mass = total(state.mass)
-    place = total(state.place * state.mass[:, None]) / jnp.maximum(mass, 1)[:, None]
+    mass, place = total(state.mass), total(state.place * parts(state, into)[:, None])
     return Slots(place, mass, total(state.values), jax.ops.segment_max(state.valence, into, slots) * (mass > 0))
+
+
+def parts(state: Slots, into: Int[Array, " slots"]) -> Float[Array, " slots"]:
+    """Returns how large a part of the slot that it goes into each slot makes up, by mass: 1 where nothing merges."""
+    return _ratio(state.mass, jax.ops.segment_sum(state.mass, into, state.mass.size)[into])
 
 
 def evaporate(state: Slots, share: ArrayLike, binding: ArrayLike = 0.0) -> Slots:
@@ -135,29 +147,31 @@ def evaporate(state: Slots, share: ArrayLike, binding: ArrayLike = 0.0) -> Slots
 
     mass = mass * (1 - share * exp(-binding * valence))
     """
-    rest = 1 - share * jnp.exp(-binding * state.valence)
+    rest = 1 - share * jnp.exp(-state.valence * binding)
     rest = jnp.where(state.mass * rest < 0.5, 0, rest)
     return state._replace(
         mass=state.mass * rest, values=state.values * rest[:, None], valence=state.valence * (rest > 0)
     )
 
 
-def _absorb_group(state: Slots, keys: Array, values: Array, radius: ArrayLike, mobility: ArrayLike):
+def _absorb_group(state: Slots, group: tuple[Array, Array, Array], radius: ArrayLike, mobility: ArrayLike):
     """Returns the slots after one group, and which of them each of its examples joined."""
-    place, new = _nucleate(state, keys, radius)
+    keys, values, sound = group
+    place, new = _nucleate(state, keys, sound, radius)
     where = jnp.argmin(_squared_distances(place, state.alive | new, keys), axis=1)
-    joined = jax.nn.one_hot(where, state.mass.size)  # [nucleus, K]
+    joined = jax.nn.one_hot(where, state.mass.size, dtype=keys.dtype) * sound[:, None]  # [nucleus, K]
     added = joined.sum(0)
     mass = state.mass + added
-    drift = (joined.T @ keys - added[:, None] * place) / jnp.maximum(mass, 1)[:, None]
+    drift = _ratio(joined.T @ keys - added[:, None] * place, mass[:, None])
     return Slots(place + mobility * drift, mass, state.values + joined.T @ values, state.valence), where
 
 
-def _nucleate(state: Slots, keys: Array, radius: ArrayLike) -> tuple[Array, Array]:
+def _nucleate(state: Slots, keys: Array, sound: Array, radius: ArrayLike) -> tuple[Array, Array]:
     """Returns the places, one of them new if most of a group is far and a place is empty, and which is new."""
-    far = jnp.min(squared_distances(state, keys), axis=1) > radius**2
+    first = ~state.alive.any()
+    far = sound & (first | (jnp.min(squared_distances(state, keys), axis=1) > radius**2))
     number = far.sum()
-    here = (2 * number > keys.shape[0]) & ~state.alive.all()
+    here = jnp.where(first, number > 0, 2 * number > keys.shape[0]) & ~state.alive.all()
     mean = (keys * far[:, None]).sum(0) / jnp.maximum(number, 1)
     new = (jnp.arange(state.mass.size) == jnp.argmin(state.alive)) & here
     return jnp.where(new[:, None], mean, state.place), new
@@ -166,3 +180,8 @@ def _nucleate(state: Slots, keys: Array, radius: ArrayLike) -> tuple[Array, Arra
 def _squared_distances(place: Array, alive: Array, keys: Array) -> Array:
     squares = jnp.sum(keys**2, -1, keepdims=True) + jnp.sum(place**2, -1) - 2 * keys @ place.T
     return jnp.where(alive, jnp.maximum(squares, 0), FAR)
+
+
+def _ratio(sums: Array, mass: Array) -> Array:
+    """Returns `sums / mass`, and 0 where there is no mass; a mass that partly evaporated may be below 1."""
+    return jnp.where(mass > 0, sums / jnp.where(mass > 0, mass, 1), 0)

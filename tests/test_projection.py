@@ -58,7 +58,9 @@ def test_replace_puts_matrices_back(dtype):
     tree = jax.tree.map(lambda leaf: leaf.astype(dtype), TREE)
     same = projection.replace(tree, projection.matrices(tree))
     jax.tree.map(np.testing.assert_array_equal, same, tree)
-    doubled = projection.replace(tree, {home: 2.0 * m for home, m in projection.matrices(tree).items()})
+    doubled = projection.replace(
+        tree, {home: 2 * m.astype(jnp.float32) for home, m in projection.matrices(tree).items()}
+    )
     expected = {**jax.tree.map(lambda leaf: leaf * 2, tree), "norm": tree["norm"]}
     jax.tree.map(np.testing.assert_array_equal, doubled, expected)
     assert all(leaf.dtype == dtype for leaf in jax.tree.leaves(doubled))

@@ -153,7 +153,7 @@ def test_colours_do_not_change_from_picture_to_picture(tmp_path, drawn):
 
 
 def test_known_methods_look_different():
-    looks = [(style["color"], style["marker"]) for style in map(plots._method_style, plots.METHODS)]
+    looks = [(style["color"], style["marker"]) for style in map(plots.method_style, plots.METHODS)]
     assert len(set(looks)) == len(looks) == len(set(plots.METHODS))
     assert len({colour for colour, _ in looks[:6]}) == 6
 

@@ -78,7 +78,12 @@ def test_a_task_that_is_known_adds_nothing():
     once = learn(rule, rule.init(DENSE), DENSE, task(0))
     twice = learn(rule, once, DENSE, task(0))
     jax.tree.map(np.testing.assert_array_equal, twice.layers, once.layers)
-    jax.tree.map(np.testing.assert_array_equal, neuroml.consolidate(once, DENSE).layers, once.layers)  # without a batch
+
+
+def test_to_consolidate_without_a_batch_adds_nothing():
+    rule = neuroml.gpm(threshold=0.9, threshold_increment=0.05)
+    once = learn(rule, rule.init(DENSE), DENSE, task(0))
+    jax.tree.map(np.testing.assert_array_equal, neuroml.consolidate(once, DENSE).layers, once.layers)
 
 
 def test_a_full_memory_stops_all_learning():
@@ -92,9 +97,11 @@ def test_a_full_memory_stops_all_learning():
 
 
 def test_a_threshold_of_one_takes_no_direction_that_was_never_met():
-    rule, x = neuroml.gpm(threshold=1.0), task(0).at[:, :, 2:].set(0)
-    state = learn(rule, rule.init(DENSE), DENSE, x)
-    assert state.layers[""].held == 3  # two inputs and the bias
+    rule = neuroml.gpm(threshold=1.0)
+    for seed in range(4):
+        plane = jax.random.normal(jax.random.key(seed), (2, 6))
+        batches = jax.random.normal(KEY, (3, 8, 2)) @ plane
+        assert learn(rule, rule.init(DENSE), DENSE, batches).layers[""].held == 3  # two inputs and the bias
 
 
 def test_a_small_rank_keeps_what_came_first():

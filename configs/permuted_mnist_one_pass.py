@@ -1,0 +1,30 @@
+"""Permuted MNIST in one pass: ten permutations of the 28 x 28 pixels, one head of ten outputs, no task ids.
+
+    python -m benchmarks run permuted_mnist_one_pass
+
+All 60,000 images once in each task. Networks that learn by gradient: MLP 784-1000-500-10 (1.29 million weights), SGD,
+batches of 128.
+"""
+
+from benchmarks.suite import Suite
+
+suite = Suite(
+    name="permuted_mnist_one_pass",
+    summary="MNIST, 10 permutations, one pass, one head, no task ids",
+    data="mnist",
+    stream="permuted",
+    scenarios=("domain",),
+    tasks=10,
+    hidden=(1000, 500),
+    initialization="lecun",
+    batch_size=128,
+    epochs=1,
+    optimizer="sgd",
+    learning_rate=0.1,
+    evaluation="ends",
+    methods=("naive", "condensate_projector", "condensate_projector_on_surprise", "condensate_contexts"),
+    seeds=5,
+    hyperparameters={"condensate_contexts": {"ridge": 0.001}},
+    options={"condensate_contexts": {"width": 3000, "slots": 20}},
+    batch_sizes={"condensate_contexts": 500},
+)

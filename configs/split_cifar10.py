@@ -1,0 +1,28 @@
+"""Split CIFAR-10 in one pass, class-incremental, from scratch, no stored data: five tasks of two classes.
+
+    python -m benchmarks run split_cifar10
+
+Fixed features: a dictionary of whitened 6 x 6 patches, learnt from the first 2,000 images of the first task.
+"""
+
+from benchmarks.suite import Suite
+
+_PATCHES = {"width": 1000, "size": 6, "pool": 2, "mirror": True}
+
+suite = Suite(
+    name="split_cifar10",
+    summary="CIFAR-10, 5 tasks x 2 classes, one pass",
+    data="cifar10",
+    scenarios=("class",),
+    network="cnn",
+    batch_size=10,
+    epochs=1,
+    optimizer="sgd",
+    learning_rate=0.01,
+    evaluation="ends",
+    methods=("condensate_memory", "patch_ridge", "random_ridge"),
+    seeds=3,
+    hyperparameters={"condensate_memory": {"ridge": 0.01}, "patch_ridge": {"ridge": 0.01}},
+    options={"condensate_memory": _PATCHES, "patch_ridge": _PATCHES},
+    batch_sizes={"condensate_memory": 500, "patch_ridge": 500, "random_ridge": 500},
+)

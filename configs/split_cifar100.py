@@ -1,0 +1,18 @@
+"""Split CIFAR-100 in one pass, class-incremental, from scratch, no stored data: ten tasks of ten classes.
+
+    python -m benchmarks run split_cifar100
+
+As `split_cifar10`, the dictionary from the first 2,000 images of the first ten classes.
+"""
+
+import dataclasses
+
+from configs.split_cifar10 import suite as ten
+
+suite = dataclasses.replace(
+    ten,
+    name="split_cifar100",
+    summary="CIFAR-100, 10 tasks x 10 classes, one pass",
+    data="cifar100",
+    tasks=10,
+)

@@ -1,0 +1,20 @@
+"""Split MNIST in one pass, class-incremental, by a wider network: 1.39 million weights.
+
+    python -m benchmarks run split_mnist_wide
+
+As `split_mnist_one_pass`, with an MLP 784-1000-600-10.
+"""
+
+import dataclasses
+
+from configs.split_mnist_one_pass import suite as narrow
+
+suite = dataclasses.replace(
+    narrow,
+    name="split_mnist_wide",
+    summary="MNIST, 5 tasks x 2 digits, one pass, MLP 784-1000-600-10",
+    hidden=(1000, 600),
+    methods=("condensate_projector", "condensate_projector_on_surprise", "condensate_head"),
+    seeds=5,
+    grids={},
+)

@@ -1,0 +1,85 @@
+"""The equal-bytes frontier on split MNIST online: condensates against replay, every byte charged.
+
+    python -m paper_repro.condensates.frontier [--seeds 5] [--out paper_repro/condensates/results]
+
+At each budget a method holds as much as fits: weights, optimizer and rule state, buffer, filters and statistics count.
+Replay is given two networks, so that a small one can leave its bytes to the buffer. Results are lines of JSON like those
+of `benchmarks run`, one file a budget; what is there already is not run again.
+"""
+
+import argparse
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from benchmarks import commands, results, runner, suite
+from neuroml.streams.dataset import Dataset
+from neuroml.streams.sources import load
+
+BUDGETS = {"0.25MB": 250_000, "1MB": 1_000_000, "4MB": 4_000_000, "16MB": 16_000_000}
+NETWORKS = {"0.25MB": [(50, 50)], "1MB": [(50, 50), (100, 100)], "4MB": [(100, 100), (400, 400)]}
+NETWORKS["16MB"] = NETWORKS["4MB"]
+FILTERS = 8  # the memory's filters come in steps of so many
+
+
+def bytes_of(job: runner.Job, data: Dataset) -> int:
+    """Returns what a job holds, without running it."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    numbers = {name: jax.ShapeDtypeStruct((), np.float32) for name in job.hyperparameters}
+    return job.experiment.cost(key, numbers, data)[0]
+
+
+def largest(base: suite.Suite, name: str, option: str, step: int, budget: int, data: Dataset) -> runner.Job | None:
+    """Returns the job with the largest multiple of `step` as its option that fits the budget; None if none does."""
+
+    def job(size: int) -> runner.Job:
+        options = {**base.options, name: {**base.options.get(name, {}), option: size}}
+        return runner.Job(dataclasses.replace(base, options=options), "class", name)
+
+    fits = lambda count: bytes_of(job(step * count), data) <= budget
+    low, high = 0, 1
+    while fits(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return job(step * low) if low else None
+
+
+def jobs(name: str, base: suite.Suite, data: Dataset) -> Iterator[runner.Job]:
+    """Yields what runs at a budget."""
+    budget = BUDGETS[name]
+    for hidden in NETWORKS[name]:
+        network = dataclasses.replace(base, hidden=hidden)
+        for method in ("er", "derpp"):
+            if found := largest(network, method, "capacity", 1, budget, data):
+                yield found
+    pool = 2 if budget < 1_000_000 else 3
+    options = {**base.options, "patch_ridge": {**base.options.get("patch_ridge", {}), "pool": pool}}
+    if found := largest(dataclasses.replace(base, options=options), "patch_ridge", "width", FILTERS, budget, data):
+        yield found
+
+
+def main() -> None:
+    """Runs what is missing, and prints a line for each point."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=Path("paper_repro/condensates/results"))
+    given = parser.parse_args()
+    commands.prepare_jax()
+    base, data = suite.load("split_mnist_online"), load("mnist")
+    for name in BUDGETS:
+        path = given.out / f"frontier.{name}.jsonl"
+        for job in jobs(name, base, data):
+            list(runner.run_job(job, data, range(given.seeds), path))
+            identity = results.config_hash(job.config)
+            rows = [row for row in results.latest(results.read(path)) if row["config_hash"] == identity]
+            mean = np.mean([row["metrics"]["accuracy"] for row in rows])
+            print(f"{name:7} {job.name:12} {job.suite.hidden} {rows[0]['bytes']:>9} bytes {100 * mean:.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
