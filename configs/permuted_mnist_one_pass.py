@@ -24,7 +24,11 @@ suite = Suite(
     evaluation="ends",
     methods=("naive", "condensate_projector", "condensate_projector_on_surprise", "condensate_contexts"),
     seeds=5,
-    hyperparameters={"condensate_contexts": {"ridge": 0.001}},
+    hyperparameters={
+        "condensate_projector": {"learning_rate": 0.5, "scale": 0.3},
+        "condensate_projector_on_surprise": {"learning_rate": 0.5, "scale": 0.3},
+        "condensate_contexts": {"ridge": 0.001},
+    },
     options={"condensate_contexts": {"width": 3000, "slots": 20}},
     batch_sizes={"condensate_contexts": 500},
 )

@@ -7,7 +7,7 @@ Fixed features: a dictionary of whitened 6 x 6 patches, learnt from the first 2,
 
 from benchmarks.suite import Suite
 
-_PATCHES = {"width": 1000, "size": 6, "pool": 2, "mirror": True}
+_PATCHES = {"width": 800, "size": 6, "pool": 2, "mirror": True}
 
 suite = Suite(
     name="split_cifar10",
@@ -20,9 +20,9 @@ suite = Suite(
     optimizer="sgd",
     learning_rate=0.01,
     evaluation="ends",
-    methods=("condensate_memory", "patch_ridge", "random_ridge"),
+    methods=("condensate_memory", "patch_random", "random_ridge"),
     seeds=3,
-    hyperparameters={"condensate_memory": {"ridge": 0.01}, "patch_ridge": {"ridge": 0.01}},
-    options={"condensate_memory": _PATCHES, "patch_ridge": _PATCHES},
-    batch_sizes={"condensate_memory": 500, "patch_ridge": 500, "random_ridge": 500},
+    hyperparameters={"condensate_memory": {"ridge": 0.01}, "patch_random": {"ridge": 0.01}},
+    options={"condensate_memory": _PATCHES, "patch_random": _PATCHES},
+    batch_sizes={"condensate_memory": 500, "patch_random": 500, "random_ridge": 500},
 )

@@ -20,8 +20,22 @@ suite = Suite(
     optimizer="sgd",
     learning_rate=0.1,
     seeds=10,
+    methods=("naive", "joint", "ewc", "si", "owm", "gpm", "er", "derpp", "condensate_projector")
+    + ("condensate_projector_on_surprise", "condensate_shuffled", "condensate_anchor", "condensate_head")
+    + ("condensate_memory", "patch_random", "random_ridge"),
+    hyperparameters={
+        "naive": {"learning_rate": 0.03},
+        "ewc": {"strength": 100.0},
+        "si": {"strength": 0.1},
+        "owm": {"alpha": 1.0},
+        "gpm": {"threshold": 0.95},
+        "er": {"learning_rate": 0.01},
+        "derpp": {"learning_rate": 0.03},
+        "condensate_projector": {"scale": 0.1},
+        "random_ridge": {"ridge": 0.0001},
+    },
     options={"ewc": {"anchors": "latest"}},
-    batch_sizes={"condensate_memory": 500, "patch_ridge": 500, "random_ridge": 500},
+    batch_sizes={"condensate_memory": 500, "patch_random": 500, "random_ridge": 500},
     grids={
         "naive": {"learning_rate": (0.003, 0.01, 0.03, 0.1)},
         "ewc": {"strength": (1.0, 10.0, 100.0, 1000.0)},

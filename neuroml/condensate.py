@@ -6,7 +6,7 @@
 
 `make` binds the static choices and returns pure functions over a `CondensateState`. Two ways to join slots and core:
 
-    maps="shared"   one core; its features are x itself, with the responses of the slots beside it (`embed`)
+    maps="shared"   one core; the soft answer of the slots, `mix` of it, is added to the core's
     maps="own"      a core for each slot: contexts that the key gives away get a map each
 """
 
@@ -54,7 +54,7 @@ def make(
     count: int = 1,
     keys: int | None = None,
     maps: str = "shared",
-    embed: bool = False,
+    mix: ArrayLike = 0.0,
     ridge: ArrayLike = 0.01,
     radius: ArrayLike = jnp.inf,
     nucleus: int = 1,
@@ -65,7 +65,7 @@ def make(
 ) -> Condensate:
     """Makes a condensate memory of `features` inputs and `outputs` targets.
 
-        read(x) = phi(x) @ (weights + shell),   phi(x) = (x, 1), and, with `embed`, the responses of the slots behind
+        read(x) = phi(x) @ (weights + shell) + mix * slots.read(keys, linker),   phi(x) = (x, 1)
         weights = (G + ridge * diag(G))^-1 sum phi y^T,   G = sum phi phi^T                        core
         shell   = shell_decay * shell + shell_rate * phi^T (y - read(x)) / |phi|^2, a mean over the batch
 
@@ -75,26 +75,25 @@ def make(
       count: the budget of slots; the memory is bounded by it.
       keys: width of the keys that slots live in; default: x are the keys.
       maps: "shared" or "own".
-      embed: feeds the responses of the slots to a shared core: a radial-basis network whose centres nucleate. An
-        example is remembered with the responses of its moment; only with `mobility=0` do they stay the ones to come.
+      mix: how much of the slots' soft answer is added; 0 is inert, and the slots then only count.
       ridge: in units of each feature's own mean square.
       radius, nucleus, mobility: when a slot nucleates and how it moves, as in `slots.absorb`.
-      linker: bandwidth of the responses.
+      linker: bandwidth of the soft answer.
       shell_rate: 0 has no shell: the memory answers from the last consolidation only.
       shell_decay: of a map's shell, per call of `absorb` in which the map takes part.
 
     Returns:
-      A `Condensate`. An example with a number that is not finite is refused and counted; it changes nothing. `coarsen`
-      merges slots (`slots.coarsening`) and consolidates: own maps exactly, by adding their statistics; responses to
-      first order in how far the slots move, by the mean of their columns, weighted by mass. `read` can be
-      differentiated with respect to x; what is remembered is a constant to it.
+      A `Condensate`. An example with a number that is not finite, or whose square is not, is refused and counted; it
+      changes nothing. `coarsen` merges slots (`slots.coarsening`) and consolidates: own maps exactly, by adding their
+      statistics.
+      `read` can be differentiated in reverse mode with respect to x.
 
     Raises:
-      UsageError: sizes below 1, an unknown choice, `embed` without a shared map; later, arrays of other widths.
+      UsageError: sizes below 1, an unknown choice; later, arrays of other widths.
 
     Reference:
-      Additive core: Zhuang et al. 2022, "ACIL: Analytic class-incremental learning"; slots as radial basis functions:
-      Platt 1991, "A resource-allocating network". How ours differs: statistics instead of a recursive inverse, so that
+      Additive core: Zhuang et al. 2022, "ACIL: Analytic class-incremental learning"; slots that nucleate: Platt
+      1991, "A resource-allocating network". How ours differs: statistics instead of a recursive inverse, so that
       order does not matter to rounding and memories merge; one map a context.
 
     >>> memory = make(features=1, outputs=1, ridge=1e-6)
@@ -104,20 +103,15 @@ def make(
     """
     if maps not in MAPS:
         raise unknown("kind of maps", maps, MAPS)
-    if embed and maps != "shared":
-        raise UsageError('embed=True needs maps="shared": with maps="own" the slots choose the map.')
     places = features if keys is None else keys
     if min(features, outputs, count, places) < 1:
         raise UsageError(f"features={features}, outputs={outputs}, count={count}, keys={keys} must be at least 1.")
-    width = additive.even(features + 1 + (count if embed else 0))
+    width = additive.even(features + 1)
     stack = count if maps == "own" else 1
 
-    def phi(state: CondensateState, x: Array, keys: Array) -> Array:
-        parts = [x.astype(state.weights.dtype), jnp.ones((x.shape[0], 1), state.weights.dtype)]
-        if embed:
-            parts.append(slots.responses(state.slots, keys, linker))
-        rows = jnp.concatenate(parts, axis=1)
-        return jnp.pad(rows, ((0, 0), (0, width - rows.shape[1])))
+    def phi(x: Array, dtype: Any) -> Array:
+        ones = jnp.ones((x.shape[0], 1), dtype)
+        return jnp.pad(jnp.concatenate([x.astype(dtype), ones], axis=1), ((0, 0), (0, width - features - 1)))
 
     def placed(x: Array, keys: Array | None) -> Array:
         keys = x if keys is None else keys
@@ -128,7 +122,8 @@ def make(
         weights, number = jnp.zeros((stack, width, outputs)), jnp.int32(0)
         core = additive.empty(width, outputs, (stack,))
         where = slots.empty(count, places, outputs)
-        return CondensateState(where, core, weights, weights, jnp.zeros(stack, bool), number, number)
+        blank = jnp.zeros_like(weights), jnp.zeros(stack, bool)  # no two leaves share a buffer: a loop may donate them
+        return CondensateState(where, core, weights, *blank, number, jnp.zeros_like(number))
 
     def absorb(state: CondensateState, x: Array, y: Array, keys: Array | None = None) -> CondensateState:
         given = x, y, placed(x, keys)
@@ -140,19 +135,21 @@ def make(
         seen, refused = state.seen + sound.sum(), state.refused + (~sound).sum()
         state = state._replace(slots=after, seen=seen, refused=refused)
         where = joined if maps == "own" else jnp.zeros_like(joined)
-        return _add(state, phi(state, x, keys), y, sound, where, shell_rate, shell_decay)
+        return _add(state, phi(x, x.dtype), y, sound, where, shell_rate, shell_decay)
 
     def read(state: CondensateState, x: Array, keys: Array | None = None) -> Array:
         keys = placed(x, keys)
-        rows, now = phi(state, x, keys), state.weights + state.shell
-        return rows @ now[0] if maps == "shared" else _answers(rows, now, slots.nearest(state.slots, keys))
+        now = state.weights + state.shell
+        rows = phi(x, now.dtype)
+        answer = rows @ now[0] if maps == "shared" else _answers(rows, now, slots.nearest(state.slots, keys))
+        if isinstance(mix, float | int) and mix == 0:
+            return answer  # spares the distances
+        return answer + mix * slots.read(state.slots, keys, linker)
 
     def coarsen(state: CondensateState, tension: ArrayLike) -> CondensateState:
         into = slots.coarsening(state.slots, tension)
         if maps == "own":
             state = _merge_maps(state, into)
-        elif embed:
-            state = _merge_responses(state, into, features + 1)
         return _settle(state._replace(slots=slots.merge(state.slots, into)), ridge)
 
     return Condensate(
@@ -240,19 +237,3 @@ def _merge_maps(state: CondensateState, into: Array) -> CondensateState:
     core = jax.tree.map(lambda leaf: jax.ops.segment_sum(leaf, into, leaf.shape[0]), state.core)
     moved = into != jnp.arange(into.size)
     return state._replace(core=core, changed=state.changed | moved | jnp.zeros_like(moved).at[into].max(moved))
-
-
-def _merge_responses(state: CondensateState, into: Array, offset: int) -> CondensateState:
-    """Replaces the columns of slots that became one by their mean, which to first order is what the new slot answers.
-
-    That of masses m_k at c_k answers r(sum m_k c_k / sum m_k) = sum m_k r(c_k) / sum m_k + O(|c_k - c|^2).
-    """
-    width = state.core.cross.shape[1]
-    index = jnp.arange(width)
-    slot, of_slot = jnp.clip(index - offset, 0, into.size - 1), (index >= offset) & (index < offset + into.size)
-    target = jnp.where(of_slot, offset + into[slot], index)
-    part = jnp.where(of_slot, slots.parts(state.slots, into)[slot], 1)
-    rows = lambda matrix: jax.ops.segment_sum(matrix * part[:, None], target, width)
-    gram = rows(rows(additive.unpack(state.core.gram[0])).T)
-    core = additive.Additive(additive.pack(gram)[None], rows(state.core.cross[0])[None], state.core.count)
-    return state._replace(core=core, changed=state.changed | (into != jnp.arange(into.size)).any())

@@ -62,11 +62,10 @@ def _head(at: Situation, given: Settings) -> Learner:
         width,
         at.outputs,
         count=int(given["slots"]),
-        embed=bool(given["embed"]),
+        mix=given["mix"],
         ridge=given["ridge"],
         radius=given["radius"] * width**0.5,
         linker=given["linker"] * width**0.5,
-        mobility=0.0,
     )
     return recall.recall(trunk, represent, memory, at.outputs)
 
@@ -88,12 +87,11 @@ def _memory(at: Situation, given: Settings) -> Learner:
         count=int(given["slots"]),
         keys=pixels if own else None,
         maps="own" if own else "shared",
-        embed=bool(given["embed"]),
+        mix=given["mix"] if int(given["slots"]) > 1 and not own else 0.0,
         ridge=given["ridge"],
         radius=given["radius"] * (pixels if own else width) ** 0.5,
         linker=given["linker"] * width**0.5,
         nucleus=at.batch_size if own else 1,
-        mobility=1.0 if own else 0.0,
         shell_rate=given["shell_rate"],
     )
     inner = recall.fixed(made, at.example, scale)
@@ -119,6 +117,7 @@ def _features(given: Settings) -> features.FeatureMap:
             threshold=float(given["threshold"]),
             stride=int(given["stride"]),
             mirror=bool(given["mirror"]),
+            rounds=int(given["rounds"]),
         )
     if given["features"] == "random":
         return features.random_features(int(given["width"]))
@@ -133,9 +132,9 @@ def _held_back(given: Settings) -> int:
 
 _PROJECTOR = {"strength": 1.0, "scale": 0.1, "evaporation": 0.0, "binding": 0.0, "hardness": 0.0}
 _PROJECTOR_OPTIONS = {"rank": 0, "shuffled": False}
-_MEMORY = {"ridge": 0.01, "radius": 1.0, "linker": 1.0, "shell_rate": 0.0}
+_MEMORY = {"ridge": 0.01, "radius": 1.0, "linker": 1.0, "mix": 0.0, "shell_rate": 0.0}
 _PATCHES: dict[str, Any] = {"features": "patches", "width": 200, "size": 7, "pool": 3, "threshold": 0.5, "stride": 1}
-_MEMORY_OPTIONS = {**_PATCHES, "mirror": False, "slots": 1, "embed": False, "own_maps": False, "held_back": 2000}
+_MEMORY_OPTIONS = {**_PATCHES, "mirror": False, "rounds": 10, "slots": 1, "own_maps": False, "held_back": 2000}
 
 
 def _memory_method(summary: str, numbers: Settings | None = None, **options: Any) -> Method:
@@ -182,12 +181,12 @@ methods: dict[str, Method] = {
     "condensate_head": Method(
         "a trunk under the projector, with condensate slots as its head",
         learner=_head,
-        hyperparameters={**_PROJECTOR, "ridge": 1e-4, "radius": 1.0, "linker": 0.7},
-        options={**_PROJECTOR_OPTIONS, "slots": 1500, "embed": True},
+        hyperparameters={**_PROJECTOR, "ridge": 1e-3, "radius": 0.95, "linker": 0.25, "mix": 0.5},
+        options={**_PROJECTOR_OPTIONS, "slots": 2000},
         boundaries=_always,
     ),
     "condensate_memory": _memory_method(
-        "patch condensates and slots over an additive core; fixed features", slots=500, embed=True
+        "patch condensates, nucleated by the first task, over an additive core; fixed features"
     ),
     "condensate_contexts": _memory_method(
         "a slot with a map of its own for each context that the input gives away; fixed random features",
@@ -197,7 +196,7 @@ methods: dict[str, Method] = {
         slots=20,
         own_maps=True,
     ),
-    "patch_ridge": _memory_method("control: the features of condensate_memory and ridge, without slots"),
+    "patch_random": _memory_method("control: condensate_memory with random patches as its filters, none learnt", rounds=0),
     "random_ridge": _memory_method(
         "random Fourier features and ridge, their width from the first task (RanDumb without its leak)",
         features="random",

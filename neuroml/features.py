@@ -89,7 +89,7 @@ def patch_condensates(
       whitening: regularizes the inverse square root of small variances.
       contrast: keeps flat patches from being blown up.
       samples: patches that the dictionary is learnt from.
-      rounds: passes of winner-take-all learning over them.
+      rounds: passes of winner-take-all learning over them; 0, the content-free control, keeps random patches.
       chunk: images whose responses are held at once.
 
     Returns:
@@ -107,8 +107,8 @@ def patch_condensates(
     >>> map.apply(map.fit(jax.random.key(1), images), images).shape
     (5, 24)
     """
-    if min(filters, size, pool, stride, samples - 1, rounds, chunk) < 1:
-        raise UsageError("filters, size, pool, stride, rounds and chunk must each be at least 1, and samples 2.")
+    if min(filters, size, pool, stride, samples - 1, rounds + 1, chunk) < 1:
+        raise UsageError("filters, size, pool, stride and chunk must each be at least 1, samples 2 and rounds 0.")
 
     def normalized(rows):
         rows = rows - rows.mean(-1, keepdims=True)

@@ -155,26 +155,27 @@ def evaporate(state: Slots, share: ArrayLike, binding: ArrayLike = 0.0) -> Slots
 
 
 def _absorb_group(state: Slots, group: tuple[Array, Array, Array], radius: ArrayLike, mobility: ArrayLike):
-    """Returns the slots after one group, and which of them each of its examples joined."""
+    """Returns the slots after one group, and which of them each of its examples joined. Touches only their rows."""
     keys, values, sound = group
-    place, new = _nucleate(state, keys, sound, radius)
-    where = jnp.argmin(_squared_distances(place, state.alive | new, keys), axis=1)
-    joined = jax.nn.one_hot(where, state.mass.size, dtype=keys.dtype) * sound[:, None]  # [nucleus, K]
-    added = joined.sum(0)
-    mass = state.mass + added
-    drift = _ratio(joined.T @ keys - added[:, None] * place, mass[:, None])
-    return Slots(place + mobility * drift, mass, state.values + joined.T @ values, state.valence), where
+    distances = squared_distances(state, keys)
+    slot, here, mean = _nucleus(state, keys, sound, distances, radius)
+    place = state.place.at[slot].set(jnp.where(here, mean, state.place[slot]))
+    to_new = jnp.where(here, jnp.sum((keys - mean) ** 2, axis=1), distances[:, slot])
+    where = jnp.argmin(distances.at[:, slot].set(to_new), axis=1)
+    weight = sound.astype(keys.dtype)
+    mass = state.mass.at[where].add(weight)
+    drift = mobility * _ratio(weight[:, None] * (keys - place[where]), mass[where][:, None])
+    values = state.values.at[where].add(weight[:, None] * values)
+    return Slots(place.at[where].add(drift), mass, values, state.valence), where
 
 
-def _nucleate(state: Slots, keys: Array, sound: Array, radius: ArrayLike) -> tuple[Array, Array]:
-    """Returns the places, one of them new if most of a group is far and a place is empty, and which is new."""
+def _nucleus(state: Slots, keys: Array, sound: Array, distances: Array, radius: ArrayLike) -> tuple[Array, Array, Array]:
+    """Returns an empty place, whether a slot nucleates there, and the mean of the far examples of a group."""
     first = ~state.alive.any()
-    far = sound & (first | (jnp.min(squared_distances(state, keys), axis=1) > radius**2))
+    far = sound & (first | (distances.min(axis=1) > radius**2))
     number = far.sum()
     here = jnp.where(first, number > 0, 2 * number > keys.shape[0]) & ~state.alive.all()
-    mean = (keys * far[:, None]).sum(0) / jnp.maximum(number, 1)
-    new = (jnp.arange(state.mass.size) == jnp.argmin(state.alive)) & here
-    return jnp.where(new[:, None], mean, state.place), new
+    return jnp.argmin(state.alive), here, (keys * far[:, None]).sum(0) / jnp.maximum(number, 1)
 
 
 def _squared_distances(place: Array, alive: Array, keys: Array) -> Array:

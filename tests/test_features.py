@@ -97,6 +97,18 @@ def test_winner_take_all_finds_the_directions_that_patches_gather_around():
     assert (found.max(0) > 0.99).all()
 
 
+def test_winner_take_all_is_a_loop_over_rows():
+    rows = np.random.default_rng(1).normal(size=(40, 3)).astype(np.float32)
+    dictionary = rows[:4] / np.linalg.norm(rows[:4], axis=1, keepdims=True)
+    for _ in range(3):
+        total = np.zeros((4, 3))
+        for row in rows:
+            winner = np.argmax(np.abs(dictionary @ row))  # a filter answers its negative, too
+            total[winner] += (dictionary[winner] @ row) * row
+        dictionary = total / np.linalg.norm(total, axis=1, keepdims=True)
+    np.testing.assert_allclose(features._condense(jnp.asarray(rows), 4, 3), dictionary, rtol=1e-4, atol=1e-5)
+
+
 def test_more_filters_than_patches_and_flat_images_are_no_disaster():
     made = patches(filters=20, samples=8)
     flat = jnp.full((3, 9, 8, 3), 0.5)

@@ -163,8 +163,8 @@ def test_a_slot_dissolves_into_the_nearest_that_stays_of_its_majority():
 
 
 def test_without_kin_a_slot_dissolves_into_the_nearest_that_stays():
-    state = slots.Slots(column(0, 1, 5), jnp.array([90.0, 1, 90]), jnp.diag(jnp.array([90.0, 1, 90])), jnp.ones(3))
-    assert slots.coarsening(state, 5.0).tolist() == [0, 0, 2]
+    state = slots.Slots(column(0, 4, 5), jnp.array([90.0, 1, 90]), jnp.diag(jnp.array([90.0, 1, 90])), jnp.ones(3))
+    assert slots.coarsening(state, 5.0).tolist() == [0, 2, 2]
 
 
 def test_an_empty_memory_coarsens_to_itself():

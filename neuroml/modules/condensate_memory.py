@@ -3,6 +3,7 @@
 import functools
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -18,8 +19,10 @@ class Remembered(nnx.Variable):
     """What a memory holds: no `nnx.Param`, so that optimizers leave it alone."""
 
 
-# Modules that are made alike share their functions, and so what is compiled for them.
-_make = functools.lru_cache(condensate.make)
+@functools.lru_cache
+def _make(features: int, outputs: int, **settings: Any) -> Condensate:
+    """Returns compiled functions. Modules that are made alike share them: a plain loop compiles each of them once."""
+    return Condensate(*map(jax.jit, condensate.make(features, outputs, **settings)))
 
 
 class CondensateMemory(nnx.Module):
@@ -41,8 +44,7 @@ class CondensateMemory(nnx.Module):
       count: the budget of slots.
       keys: width of the keys; default: x are the keys.
       maps: "shared" or "own".
-      embed: whether a shared map sees the responses of the slots.
-      ridge, radius, linker, mobility, shell_rate, shell_decay: plain numbers, fixed when the module is made.
+      mix, ridge, radius, linker, mobility, shell_rate, shell_decay: plain numbers, fixed when the module is made.
       nucleus: examples that are looked at together; the number of examples of each `absorb` is a multiple of it.
 
     Raises:
@@ -68,7 +70,7 @@ class CondensateMemory(nnx.Module):
         count: int = 1,
         keys: int | None = None,
         maps: str = "shared",
-        embed: bool = False,
+        mix: float = 0.0,
         ridge: float = 0.01,
         radius: float = float("inf"),
         nucleus: int = 1,
@@ -77,8 +79,8 @@ class CondensateMemory(nnx.Module):
         shell_rate: float = 0.0,
         shell_decay: float = 0.99,
     ):
-        sizes: dict[str, Any] = {"count": count, "keys": keys, "maps": maps, "embed": embed, "nucleus": nucleus}
-        numbers = {"ridge": ridge, "radius": radius, "linker": linker, "mobility": mobility}
+        sizes: dict[str, Any] = {"count": count, "keys": keys, "maps": maps, "nucleus": nucleus}
+        numbers = {"mix": mix, "ridge": ridge, "radius": radius, "linker": linker, "mobility": mobility}
         numbers |= {"shell_rate": shell_rate, "shell_decay": shell_decay}
         # Hashable, since NNX compares what is no array whenever it compiles.
         self._sizes = (features, outputs)

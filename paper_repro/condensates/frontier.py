@@ -58,8 +58,8 @@ def jobs(name: str, base: suite.Suite, data: Dataset) -> Iterator[runner.Job]:
             if found := largest(network, method, "capacity", 1, budget, data):
                 yield found
     pool = 2 if budget < 1_000_000 else 3
-    options = {**base.options, "patch_ridge": {**base.options.get("patch_ridge", {}), "pool": pool}}
-    if found := largest(dataclasses.replace(base, options=options), "patch_ridge", "width", FILTERS, budget, data):
+    options = {**base.options, "condensate_memory": {**base.options.get("condensate_memory", {}), "pool": pool}}
+    if found := largest(dataclasses.replace(base, options=options), "condensate_memory", "width", FILTERS, budget, data):
         yield found
 
 
