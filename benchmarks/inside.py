@@ -24,11 +24,15 @@ SHARES = ("held", "purity")
 def reports(records: Sequence[Record], path: Path | str) -> bool:
     """Draws what the methods report of themselves after each task: a panel for each kind, with 95 % intervals.
 
+    Runs that diverged are in no mean.
+
     Returns:
       Whether there was anything to draw; if not, no file is written.
     """
-    groups = {label: runs for label, runs in plots.groups_of(records).items() if runs[0].get("report")}
-    lines = {(label, name): runs for label, runs in groups.items() for name in runs[0]["report"]}
+    telling = lambda runs: [run for run in runs if run.get("report") and not run.get("diverged")]
+    groups = {label: kept for label, runs in plots.groups_of(records).items() if (kept := telling(runs))}
+    shown = lambda runs: [name for name in runs[0]["report"] if name.startswith(tuple(PANELS))]
+    lines = {(label, name): runs for label, runs in groups.items() for name in shown(runs)}
     kinds = [kind for kind in PANELS if any(name.startswith(kind) for _, name in lines)]
     if not kinds:
         return False
@@ -49,7 +53,7 @@ def reports(records: Sequence[Record], path: Path | str) -> bool:
 
 def phase_diagram(record: Mapping[str, Any], path: Path | str) -> None:
     """Draws retention by valence and linker length; the keys of `record` are those of the result file."""
-    values = np.asarray(record["retention"])
+    values = np.asarray(record["retention"], float)
     with plots.canvas(path, 3.6, 2.6, []) as figure:
         ax = figure.subplots()
         mesh = ax.pcolormesh(record["linker"], record["binding"], values, cmap="cividis", vmin=0, shading="nearest")
@@ -63,13 +67,14 @@ def phase_diagram(record: Mapping[str, Any], path: Path | str) -> None:
 
 def frontier(points: Mapping[str, Sequence[tuple[float, Sequence[float]]]], path: Path | str) -> None:
     """Draws accuracy against bytes: for each method its points (bytes, accuracies of the seeds)."""
+    points = {name: line for name, line in points.items() if line}
     if not points:
         raise UsageError("cannot draw a frontier: there are no points.")
     styles = {name: plots.method_style(name) | {"label": name} for name in points}
     with plots.canvas(path, 3.6, 2.2, styles.values()) as figure:
         ax = figure.subplots()
         for name, line in points.items():
-            bytes_, seeds = zip(*sorted(line), strict=True)
+            bytes_, seeds = zip(*sorted(line, key=lambda point: point[0]), strict=True)
             mean, low, high = np.array([mean_interval(100 * np.asarray(values)) for values in seeds]).T
             ax.plot(np.array(bytes_) / 1e6, mean, **styles[name])
             ax.fill_between(np.array(bytes_) / 1e6, low, high, color=styles[name]["color"], alpha=0.16, linewidth=0)

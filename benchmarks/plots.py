@@ -255,6 +255,9 @@ def line(ax: "Axes", x: np.ndarray, values: np.ndarray, style: Style) -> None:
     """Draws the mean over seeds with its interval; `values` is [seeds, len(x)]."""
     if values.size:
         mean, low, high = np.array([mean_interval(column) for column in values.T]).T
+        there = np.pad(np.isfinite(mean), 1)
+        if not style.get("marker") and (there[1:-1] & ~there[:-2] & ~there[2:]).any():
+            style = style | {"marker": "."}  # a line shows no point that stands alone
         ax.plot(x, mean, clip_on=False, **style)
         ax.fill_between(x, low, high, color=style["color"], alpha=0.16, linewidth=0)
 

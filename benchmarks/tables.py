@@ -140,12 +140,14 @@ def _apart(summaries: Iterable[Summary]) -> list[list[Summary]]:
 def _cells(group: list[Summary]) -> list[list[str]]:
     """Returns the header and a row for each summary."""
     unit, name = _flop_unit(group)
-    header = ["method", "accuracy", "forgetting", "seeds", "MB", name, "seconds"]
+    shares = {"accuracy": "accuracy", "forgetting": "forgetting"}
+    if any("context_accuracy" in summary.metrics for summary in group):
+        shares["context_accuracy"] = "context inferred"
+    header = ["method", *shares.values(), "seeds", "MB", name, "seconds"]
     return [header] + [
         [
             summary.label,
-            _per_cent(summary.metrics.get("accuracy", UNKNOWN)),
-            _per_cent(summary.metrics.get("forgetting", UNKNOWN)),
+            *(_per_cent(summary.metrics.get(metric, UNKNOWN)) for metric in shares),
             _seeds(summary),
             _quantity(summary.bytes / 1e6),
             _quantity(summary.flops / unit),
@@ -162,9 +164,11 @@ def _caption(group: list[Summary]) -> str:
     seeds = "1 seed" if most == 1 else f"{most} seeds" if fewest == most else f"{fewest}-{most} seeds"
     scenario = TITLES.get(first.scenario, first.scenario)
     about = dict.fromkeys(part for part in (first.suite, first.data, scenario, seeds) if part)
+    inferred = any("context_accuracy" in summary.metrics for summary in group)
+    context = "\nContext inferred: test images taken for the context of their own task, in %." if inferred else ""
     return (
         f"{', '.join(about)}. Accuracy and forgetting in %: mean ± half the 95 % Student-t interval.\n"
-        f"MB, {_flop_unit(group)[1]} and seconds of one seed."
+        f"MB, {_flop_unit(group)[1]} and seconds of one seed.{context}"
     )
 
 

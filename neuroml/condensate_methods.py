@@ -196,7 +196,9 @@ methods: dict[str, Method] = {
         slots=20,
         own_maps=True,
     ),
-    "patch_random": _memory_method("control: condensate_memory with random patches as its filters, none learnt", rounds=0),
+    "patch_random": _memory_method(
+        "control: condensate_memory with random patches as its filters, none learnt", rounds=0
+    ),
     "random_ridge": _memory_method(
         "random Fourier features and ridge, their width from the first task (RanDumb without its leak)",
         features="random",

@@ -169,7 +169,9 @@ def _absorb_group(state: Slots, group: tuple[Array, Array, Array], radius: Array
     return Slots(place.at[where].add(drift), mass, values, state.valence), where
 
 
-def _nucleus(state: Slots, keys: Array, sound: Array, distances: Array, radius: ArrayLike) -> tuple[Array, Array, Array]:
+def _nucleus(
+    state: Slots, keys: Array, sound: Array, distances: Array, radius: ArrayLike
+) -> tuple[Array, Array, Array]:
     """Returns an empty place, whether a slot nucleates there, and the mean of the far examples of a group."""
     first = ~state.alive.any()
     far = sound & (first | (distances.min(axis=1) > radius**2))

@@ -108,9 +108,7 @@ def test_nnx_model_changes_as_by_a_plain_call_and_keeps_its_classes(nnx_mode):
         outputs, activity = capture_nnx(watched, X)
         np.testing.assert_array_equal(outputs, plain(X))
         np.testing.assert_allclose(watched.head(activity["head"]), outputs, rtol=1e-6)
-    assert_trees_close(
-        nnx.to_pure_dict(nnx.split(watched.norm)[1]), nnx.to_pure_dict(nnx.split(plain.norm)[1])
-    )
+    assert_trees_close(nnx.to_pure_dict(nnx.split(watched.norm)[1]), nnx.to_pure_dict(nnx.split(plain.norm)[1]))
     assert type(watched.head) is nnx.Linear
 
 
@@ -166,9 +164,7 @@ def test_linen_repeated_calls_are_joined_along_the_batch():
     np.testing.assert_allclose(activity["shared"][6:], affine(variables["params"]["shared"], X), rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "nnx_mode", [True], ids=["graph"], indirect=True
-)  # tree mode has no shared Variables
+@pytest.mark.parametrize("nnx_mode", [True], ids=["graph"], indirect=True)  # tree mode has no shared Variables
 def test_tied_weights_collect_the_inputs_of_both_layers(nnx_mode):
     class Tied(nnx.Module):
         def __init__(self, rngs):
@@ -186,9 +182,7 @@ def test_tied_weights_collect_the_inputs_of_both_layers(nnx_mode):
 
 
 def nnx_mlp():
-    return from_nnx(
-        lambda rngs: nnx.Sequential(nnx.Linear(3, 5, rngs=rngs), nnx.relu, nnx.Linear(5, 2, rngs=rngs))
-    )
+    return from_nnx(lambda rngs: nnx.Sequential(nnx.Linear(3, 5, rngs=rngs), nnx.relu, nnx.Linear(5, 2, rngs=rngs)))
 
 
 def linen_mlp():
@@ -234,9 +228,7 @@ def test_scan_over_batches(nnx_mode):
         return state, activity["layers"][2]
 
     _, heads = jax.lax.scan(step, state, jnp.stack([X, 2 * X]))
-    np.testing.assert_allclose(
-        heads[1], network.capture(params, state, 2 * X)[2]["layers"][2], rtol=1e-5, atol=1e-6
-    )
+    np.testing.assert_allclose(heads[1], network.capture(params, state, 2 * X)[2]["layers"][2], rtol=1e-5, atol=1e-6)
 
 
 @MODES
@@ -374,9 +366,7 @@ def test_layers_are_where_their_parameters_are(nnx_mode):
     _, activity = capture_nnx(model, IMAGES)
     params = nnx.to_pure_dict(nnx.split(model, nnx.Param, ...)[1])
     kernels = {jax.tree_util.keystr(path[:-1]) for path, _ in jax.tree_util.tree_leaves_with_path(params)}
-    assert {
-        jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(activity)
-    } == kernels
+    assert {jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(activity)} == kernels
 
 
 # --- patches ------------------------------------------------------------------------------------------------
@@ -389,9 +379,7 @@ def test_patches_times_the_kernel_are_the_convolution(kernel_size, strides, padd
     x = np.random.default_rng(0).normal(size=(2, 7, 6, 3)).astype(np.float32)
     kernel = np.random.default_rng(1).normal(size=(*kernel_size, 3, 4)).astype(np.float32)
     steps = (strides, strides) if isinstance(strides, int) else strides
-    expected = jax.lax.conv_general_dilated(
-        x, kernel, steps, padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+    expected = jax.lax.conv_general_dilated(x, kernel, steps, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
     unfolded = patches(jnp.asarray(x), kernel_size, strides, padding)
     np.testing.assert_allclose(unfolded @ kernel.reshape(-1, 4), expected, rtol=1e-4, atol=1e-5)
 

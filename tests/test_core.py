@@ -1,5 +1,7 @@
 """The verbs find every rule wherever Optax nested it, and say where a tree does not fit."""
 
+from typing import NamedTuple
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -154,3 +156,70 @@ def test_an_nnx_optimizer_changes_in_place():
     np.testing.assert_allclose(model.kernel[...], 2.9, rtol=1e-5)  # a step of Adam towards the anchor
     with pytest.raises(MissingWordError, match="`importance`"):
         neuroml.consolidate(optimizer, model)
+
+
+# --- report ---
+
+
+class Counter(NamedTuple):
+    """The state of a rule that says how often it was called, and how many weights it sees."""
+
+    calls: jax.Array
+    weights: jax.Array
+
+    def report(self):
+        return {"calls": self.calls, "weights": self.weights}
+
+
+def counting():
+    """A rule with a report, and with neither of the other verbs."""
+
+    def init(params):
+        return Counter(jnp.int32(0), jnp.int32(sum(leaf.size for leaf in jax.tree.leaves(params))))
+
+    return core.rule(init, lambda updates, state, params, **_: (updates, state._replace(calls=state.calls + 1)))
+
+
+@pytest.mark.parametrize(
+    "tx, weights",
+    [
+        (counting(), 3),
+        (optax.chain(optax.chain(neuroml.ewc(1.0), counting()), optax.adam(0.1)), 3),
+        (optax.named_chain(("rule", counting()), ("rest", optax.sgd(0.1))), 3),
+        (optax.masked(counting(), {"a": True, "b": False}), 2),
+        (optax.chain(optax.masked(counting(), {"a": False, "b": True}), optax.adam(0.1)), 1),
+    ],
+    ids=["bare", "chain", "named_chain", "masked", "chain of masked"],
+)
+def test_a_report_is_found_wherever_it_is_nested(tx, weights):
+    state = tx.init(PARAMS)
+    assert core.report(state) == {"calls": 0, "weights": weights}
+    _, state = optax.with_extra_args_support(tx).update(TWOS, state, PARAMS)
+    assert core.report(state) == {"calls": 1, "weights": weights}
+    assert jax.jit(core.report)(state) == {"calls": 1, "weights": weights}
+
+
+def test_reports_of_several_rules_are_put_together():
+    class Other(NamedTuple):
+        def report(self):
+            return {"other": jnp.float32(7)}
+
+    tx = optax.chain(
+        counting(), core.rule(lambda params: Other(), lambda updates, state, params, **_: (updates, state))
+    )
+    assert core.report(tx.init(PARAMS)) == {"calls": 0, "weights": 3, "other": 7}
+
+
+def test_who_has_nothing_to_say_reports_nothing():
+    assert core.report(optax.adam(0.1).init(PARAMS)) == {}
+    assert core.report(optax.chain(neuroml.ewc(1.0), optax.sgd(0.1)).init(PARAMS)) == {}
+    assert core.report(()) == {}
+
+
+def test_an_nnx_optimizer_reports_plain_arrays():
+    model = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
+    optimizer = nnx.Optimizer(model, optax.chain(counting(), optax.adam(0.1)), wrt=nnx.Param)
+    optimizer.update(model, jax.tree.map(jnp.ones_like, nnx.state(model, nnx.Param)))
+    found = core.report(optimizer)
+    assert found == {"calls": 1, "weights": 3} and all(type(value) is type(jnp.int32(0)) for value in found.values())
+    assert core.report(nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param)) == {}

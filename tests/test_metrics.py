@@ -198,8 +198,7 @@ def test_jit_and_vmap_agree_with_numpy(metric):
 @hypothesis.settings(deadline=None)
 def test_definitions_of_forgetting_are_ordered(matrix):
     last, chaudhry, mammoth = (
-        metrics.forgetting(matrix, definition, per_task=True)
-        for definition in ("last", "chaudhry", "mammoth")
+        metrics.forgetting(matrix, definition, per_task=True) for definition in ("last", "chaudhry", "mammoth")
     )
     assert (last <= chaudhry).all() and (chaudhry <= mammoth).all() and (mammoth >= 0).all()
     np.testing.assert_array_equal(mammoth, np.maximum(chaudhry, 0))

@@ -104,9 +104,9 @@ def test_mobility_moves_a_slot_to_the_mean_or_leaves_it():
 
 
 def test_what_is_not_sound_joins_nothing_and_nucleates_nothing():
-    keys, sound = [0, np.nan, 9, np.inf, 0.1], jnp.array([True, False, True, False, True])
+    keys, sound = [0.5, np.nan, 9, np.inf, 0.6], jnp.array([True, False, True, False, True])
     with_them, _ = take(keys, 1.0, sound=sound)
-    without, _ = take([0, 9, 0.1], 1.0)
+    without, _ = take([0.5, 9, 0.6], 1.0)
     jax.tree.map(np.testing.assert_array_equal, with_them, without)
     start, _ = take([0], 1.0)
     few, _ = absorb(start, column(9, 9, np.nan, np.nan), jnp.ones((4, 1)), 1.0, 4, 0.0, jnp.arange(4) < 2)

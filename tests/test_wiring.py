@@ -67,9 +67,7 @@ def test_spread_of_masks_and_dtypes():
 
 
 def test_spread_combines_both_ends_of_a_recurrent_weight():
-    result = wiring.spread(
-        {"h": jnp.array([1.0, 3.0])}, {"w": ("h", "h")}, {"w": jnp.zeros((2, 2))}, jnp.add, 0.0
-    )
+    result = wiring.spread({"h": jnp.array([1.0, 3.0])}, {"w": ("h", "h")}, {"w": jnp.zeros((2, 2))}, jnp.add, 0.0)
     np.testing.assert_array_equal(result["w"], [[2.0, 4.0], [4.0, 6.0]])
 
 

@@ -25,7 +25,10 @@ def variants(base: suite.Suite) -> list[suite.Suite]:
     """Returns the suite with every combination of the parts, and with what surrounds them changed."""
 
     def change(**given):
-        numbers = {**base.hyperparameters.get(RULE, {}), **{k: v for k, v in given.items() if k in (*PARTS, "strength")}}
+        numbers = {
+            **base.hyperparameters.get(RULE, {}),
+            **{k: v for k, v in given.items() if k in (*PARTS, "strength")},
+        }
         static = {**base.options.get(RULE, {}), **{k: v for k, v in given.items() if k in ("rank", "shuffled")}}
         own = {"initialization": given["initialization"]} if "initialization" in given else {}
         tables = {"hyperparameters": {**base.hyperparameters, RULE: numbers}, "options": {**base.options, RULE: static}}

@@ -59,7 +59,9 @@ def jobs(name: str, base: suite.Suite, data: Dataset) -> Iterator[runner.Job]:
                 yield found
     pool = 2 if budget < 1_000_000 else 3
     options = {**base.options, "condensate_memory": {**base.options.get("condensate_memory", {}), "pool": pool}}
-    if found := largest(dataclasses.replace(base, options=options), "condensate_memory", "width", FILTERS, budget, data):
+    if found := largest(
+        dataclasses.replace(base, options=options), "condensate_memory", "width", FILTERS, budget, data
+    ):
         yield found
 
 

@@ -41,9 +41,7 @@ def write_idx(folder, seed=0, packed=False, dot=False):
     for part, split in zip(("train", "t10k"), splits, strict=True):
         for kind, values in zip(("images", "labels"), split, strict=True):
             content = np.array([0x0800 + values.ndim, *values.shape], ">u4").tobytes() + values.tobytes()
-            file = (
-                folder / f"{part}-{kind}{'.' if dot else '-'}idx{values.ndim}-ubyte{'.gz' if packed else ''}"
-            )
+            file = folder / f"{part}-{kind}{'.' if dot else '-'}idx{values.ndim}-ubyte{'.gz' if packed else ''}"
             file.write_bytes(gzip.compress(content) if packed else content)
     return splits
 
@@ -69,9 +67,7 @@ def cifar_files(name, kind):
 
 
 def as_images(pixels):
-    return np.stack(
-        [np.dstack([row[:1024], row[1024:2048], row[2048:]]).reshape(32, 32, 3) for row in pixels]
-    )
+    return np.stack([np.dstack([row[:1024], row[1024:2048], row[2048:]]).reshape(32, 32, 3) for row in pixels])
 
 
 def write_binary(name, batches):
@@ -93,9 +89,7 @@ def write_pickles(name, batches):
         files[batch] = pickle.dumps(content, protocol=2)
     if name == "cifar10":
         return files | {"batches.meta": pickle.dumps({b"label_names": [w.encode() for w in TEN]}, protocol=2)}
-    return files | {
-        "meta": pickle.dumps({"fine_label_names": FINE, "coarse_label_names": COARSE}, protocol=2)
-    }
+    return files | {"meta": pickle.dumps({"fine_label_names": FINE, "coarse_label_names": COARSE}, protocol=2)}
 
 
 def write_folder(folder, files):
@@ -124,17 +118,13 @@ def check(name, data_dir, splits):
 
 def left_behind(data_dir):
     """Lists what is in the folder of prepared sets."""
-    return (
-        sorted(str(path.relative_to(data_dir)) for path in data_dir.rglob("*")) if data_dir.exists() else []
-    )
+    return sorted(str(path.relative_to(data_dir)) for path in data_dir.rglob("*")) if data_dir.exists() else []
 
 
 # --- What is there comes back ---
 
 
-@pytest.mark.parametrize(
-    "form", [{}, {"packed": True}, {"dot": True}, {"packed": True, "dot": True}], ids=str
-)
+@pytest.mark.parametrize("form", [{}, {"packed": True}, {"dot": True}, {"packed": True, "dot": True}], ids=str)
 def test_idx_files(tmp_path, form, capsys):
     splits = write_idx(tmp_path / "mnist", **form)
     assert import_originals(tmp_path / "mnist", tmp_path / "tfds") == ["mnist"]
@@ -236,22 +226,10 @@ def python2_string(content):
 def python2_array(pixels):
     """Spells an array as Python 2 pickled it, and as the published files have it: its bytes are a str."""
     rows, columns = (b"M" + struct.pack("<H", size) for size in pixels.shape)
-    empty = (
-        b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\0\x85" + python2_string(b"b") + b"\x87R"
-    )
+    empty = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\0\x85" + python2_string(b"b") + b"\x87R"
     dtype = b"cnumpy\ndtype\n" + python2_string(b"u1") + b"K\0K\1\x87R(K\3" + python2_string(b"|")
     dtype += b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb"
-    return (
-        empty
-        + b"(K\1"
-        + rows
-        + columns
-        + b"\x86"
-        + dtype
-        + b"\x89"
-        + python2_string(pixels.tobytes())
-        + b"tb"
-    )
+    return empty + b"(K\1" + rows + columns + b"\x86" + dtype + b"\x89" + python2_string(pixels.tobytes()) + b"tb"
 
 
 def test_pickles_of_python_2(tmp_path):

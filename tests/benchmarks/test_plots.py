@@ -53,16 +53,12 @@ def legend(figure):
 def band(ax, index=0):
     """The lowest and highest point of a band at each of its x."""
     points = [c for c in ax.collections if isinstance(c, PolyCollection)][index].get_paths()[0].vertices
-    return {
-        x: (points[points[:, 0] == x, 1].min(), points[points[:, 0] == x, 1].max()) for x in set(points[:, 0])
-    }
+    return {x: (points[points[:, 0] == x, 1].min(), points[points[:, 0] == x, 1].max()) for x in set(points[:, 0])}
 
 
 def test_line_and_band_by_hand(tmp_path, drawn):
     better = np.array(THREE) + [[0.1], [0.1], [0.05]]
-    plots.accuracy_over_tasks(
-        {"class": [record(seed=0), record(seed=1, accuracy=better.tolist())]}, tmp_path / "a.png"
-    )
+    plots.accuracy_over_tasks({"class": [record(seed=0), record(seed=1, accuracy=better.tolist())]}, tmp_path / "a.png")
     (ax,) = drawn[0].axes
     (line,) = ax.lines
     np.testing.assert_allclose(line.get_xdata(), [1, 2, 3])
@@ -127,6 +123,28 @@ def test_missing_values_leave_gaps(tmp_path, drawn):
     assert drawn[1].axes[0].get_ylim() == (0, 100)
 
 
+def test_tasks_tested_only_after_themselves_and_after_all(tmp_path, drawn):
+    ends = [[0.9, None, None], [None, 0.9, None], [0.6, 0.6, 0.9]]
+    runs = [record(method, accuracy=ends) for method in ("ewc", "naive")]
+    plots.accuracy_over_tasks({"class": runs}, tmp_path / "a.png")
+    ewc, naive = drawn[0].axes[0].lines
+    for line in (ewc, naive):
+        np.testing.assert_allclose(line.get_xydata(), [[1, 90], [2, np.nan], [3, 70]])
+    assert ewc.get_marker() == plots.method_style("ewc")["marker"]
+    assert naive.get_marker() == "."  # a line alone would show nothing
+    assert drawn[0].axes[0].get_ylim() == (65, 100)
+    plots.per_task(runs, tmp_path / "b.png")
+    first, second, third, mean = drawn[1].axes[0].lines
+    np.testing.assert_allclose(first.get_xydata(), [[1, 90], [2, np.nan], [3, 60]])
+    np.testing.assert_allclose(second.get_xydata(), [[2, 90], [3, 60]])
+    np.testing.assert_allclose(third.get_xydata(), [[3, 90]])
+    np.testing.assert_allclose(mean.get_ydata(), [90, np.nan, 70])
+    assert mean.get_marker() == "."
+    plots.per_task([record("naive")], tmp_path / "c.png")
+    plots.accuracy_over_tasks({"class": [record("naive")]}, tmp_path / "d.png")
+    assert drawn[2].axes[0].lines[3].get_marker() == "None" and drawn[3].axes[0].lines[0].get_marker() in ("", "None")
+
+
 def test_one_task(tmp_path):
     plots.accuracy_over_tasks({"class": [record(accuracy=[[0.9]])]}, tmp_path / "a.png")
     plots.per_task([record(accuracy=[[0.9]])], tmp_path / "b.png")
@@ -168,9 +186,7 @@ def test_configurations_of_a_method_share_its_colour_and_differ_in_marker(tmp_pa
 
 
 def test_long_legends_stay_inside_the_picture(tmp_path, drawn):
-    runs = [record(hyperparameters={"sizes": [size] * 30}) for size in (1, 2)] + [
-        record(f"m{i}") for i in range(20)
-    ]
+    runs = [record(hyperparameters={"sizes": [size] * 30}) for size in (1, 2)] + [record(f"m{i}") for i in range(20)]
     plots.accuracy_over_tasks({"class": runs}, tmp_path / "a.png")
     (figure,) = drawn
     box = figure.legends[0].get_window_extent()
@@ -194,9 +210,7 @@ def test_each_task_from_its_own_phase_on(tmp_path, drawn):
     assert ax.get_ylim() == other.get_ylim() == (55, 100)
 
 
-@pytest.mark.parametrize(
-    ("methods", "shape"), [(1, (1, 1)), (3, (1, 3)), (5, (2, 3)), (7, (2, 4)), (9, (3, 3))]
-)
+@pytest.mark.parametrize(("methods", "shape"), [(1, (1, 1)), (3, (1, 3)), (5, (2, 3)), (7, (2, 4)), (9, (3, 3))])
 def test_panels_fill_the_sheet(tmp_path, drawn, methods, shape):
     plots.per_task([record(f"m{number}") for number in range(methods)], tmp_path / "a.png")
     grid = drawn[0].axes[0].get_subplotspec().get_gridspec()

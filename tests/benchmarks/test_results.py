@@ -95,9 +95,7 @@ def test_append_makes_the_folder_and_read_gives_it_back(tmp_path):
 
 def test_lines_are_strict_json(tmp_path):
     path = tmp_path / "a.jsonl"
-    row = record(
-        accuracy=math.nan, loss_curve=[1.0, math.inf], matrix=np.array([[0.5, np.nan]]), scalar=jnp.ones(())
-    )
+    row = record(accuracy=math.nan, loss_curve=[1.0, math.inf], matrix=np.array([[0.5, np.nan]]), scalar=jnp.ones(()))
     results.append(path, [row])
 
     def refuse(constant):
@@ -202,9 +200,7 @@ def test_a_writer_waits_for_another(tmp_path):
         thread.start()
         thread.join(0.2)
         assert thread.is_alive()
-        assert path.read_bytes().endswith(
-            b'{"half": '
-        )  # which is not taken for the fragment of a dead machine
+        assert path.read_bytes().endswith(b'{"half": ')  # which is not taken for the fragment of a dead machine
         other.truncate(path.stat().st_size - len(b'{"half": '))
     thread.join(10)
     assert [row["seed"] for row in results.read(path)] == [0, 1]
@@ -272,11 +268,7 @@ def test_summary_by_hand():
     half = 4.302653 * 0.1 / math.sqrt(3)
     assert summary.metrics["accuracy"] == pytest.approx((0.8, 0.8 - half, 0.8 + half), rel=1e-6)
     assert summary.metrics["forgetting"] == pytest.approx((0.25, 0.25, 0.25))
-    assert (
-        summary.bytes == 4000
-        and summary.flops == pytest.approx(4e9)
-        and summary.seconds == pytest.approx(4.0)
-    )
+    assert summary.bytes == 4000 and summary.flops == pytest.approx(4e9) and summary.seconds == pytest.approx(4.0)
 
 
 def test_diverged_seeds_are_counted_but_in_no_mean():
@@ -287,10 +279,7 @@ def test_diverged_seeds_are_counted_but_in_no_mean():
 
 
 def test_summaries_do_not_mix_scenarios_or_count_a_seed_twice():
-    rows = [
-        record(scenario=scenario, accuracy=a)
-        for scenario, a in [("task", 0.9), ("class", 0.2), ("task", 1.0)]
-    ]
+    rows = [record(scenario=scenario, accuracy=a) for scenario, a in [("task", 0.9), ("class", 0.2), ("task", 1.0)]]
     found = summaries.summarize(rows)
     assert [(s.scenario, s.seeds, s.metrics["accuracy"].mean) for s in found] == [
         ("task", (0,), 1.0),

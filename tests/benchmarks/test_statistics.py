@@ -58,9 +58,7 @@ def test_confidence_is_a_fraction(confidence):
         mean_interval([1, 2], confidence)
 
 
-@hypothesis.given(
-    strategies.lists(strategies.tuples(strategies.floats(0, 1), strategies.floats(0, 1)), min_size=2)
-)
+@hypothesis.given(strategies.lists(strategies.tuples(strategies.floats(0, 1), strategies.floats(0, 1)), min_size=2))
 def test_paired_agrees_with_scipy(pairs):
     first, second = np.array(pairs).T
     hypothesis.assume(np.std(first - second) > 1e-6)

@@ -29,9 +29,7 @@ def record(method="ewc", seed=0, accuracy=0.75, forgetting=0.25, scenario="class
 
 def rows(*records):
     """The cells of the body of the only table."""
-    lines = [
-        line for line in tables.markdown(summaries.summarize(records)).splitlines() if line.startswith("|")
-    ]
+    lines = [line for line in tables.markdown(summaries.summarize(records)).splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
 
 

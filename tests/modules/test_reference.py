@@ -68,7 +68,7 @@ def test_modules_work_without_the_wrapper():
     assert CNN((4, 4, 1), (2,), (3,), 2, rngs=nnx.Rngs(0))(x).shape == (2, 2)
 
 
-@pytest.mark.parametrize("initialization", INITIALIZATIONS)
+@pytest.mark.parametrize("initialization", [name for name in INITIALIZATIONS if name != "smooth"])  # below
 @pytest.mark.parametrize("layer", ["dense", "convolution"])
 def test_initializations_have_their_published_spread(initialization, layer):
     if layer == "dense":
@@ -97,8 +97,93 @@ def test_initializations_have_their_published_spread(initialization, layer):
 
 
 def test_unknown_initialization_names_the_known_ones():
-    with pytest.raises(UsageError, match="'xavier'.*glorot, lecun, torch"):
+    with pytest.raises(UsageError, match="'xavier'.*glorot, lecun, smooth, torch"):
         mlp(4, [3], 2, initialization="xavier")
+
+
+# --- initialization="smooth" ---
+
+SHAPE = (28, 28, 1)
+smooth = jax.jit(mlp(SHAPE, [60, 50], 10, initialization="smooth").init)
+
+
+def first_layer(params):
+    return np.asarray(params["layers"][0]["kernel"])
+
+
+def test_smooth_filters_have_length_two_and_no_mean():
+    for shape in (SHAPE, (12, 16, 3)):
+        params, _ = mlp(shape, [40], 10, initialization="smooth").init(KEY)
+        kernel = first_layer(params)
+        assert kernel.shape == (math.prod(shape), 40) and kernel.dtype == np.float32
+        np.testing.assert_allclose(np.linalg.norm(kernel, axis=0), 2, rtol=1e-5)
+        np.testing.assert_allclose(kernel.sum(0), 0, atol=1e-4)
+        assert np.abs(kernel).sum(0).min() > 5  # so that the sum is zero by no chance
+        assert not params["layers"][0]["bias"].any()
+
+
+def neighbours(kernel, axis):
+    """Returns the correlation of each pixel of each filter with the next one along an axis of the image."""
+    images = kernel.reshape(28, 28, -1)
+    one, next_one = (np.take(images, places, axis) for places in (np.arange(27), np.arange(1, 28)))
+    return (one * next_one).sum() / np.sqrt((one**2).sum() * (next_one**2).sum())
+
+
+def test_smooth_filters_are_smooth():
+    rough = first_layer(jax.jit(mlp(SHAPE, [60], 10).init)(KEY)[0])
+    for axis in (0, 1):
+        assert neighbours(first_layer(smooth(KEY)[0]), axis) > 0.8
+        assert abs(neighbours(rough, axis)) < 0.2
+
+
+def test_smooth_filters_are_small_and_lie_all_over_the_image():
+    energy = first_layer(smooth(KEY)[0]).reshape(28, 28, 60) ** 2 / 4
+    rows, columns = np.mgrid[:28, :28]
+    centres = np.stack([(energy * place[..., None]).sum((0, 1)) for place in (rows, columns)])
+    spread = [
+        (energy * (place[..., None] - centre) ** 2).sum((0, 1)) for place, centre in zip((rows, columns), centres)
+    ]
+    assert np.sqrt(np.max(spread)) < 0.25 * 28  # noise over the whole image would have 0.29
+    quarters = {tuple(quarter) for quarter in (centres > 13.5).T.tolist()}
+    assert len(quarters) == 4 and centres.min() < 5 and centres.max() > 22
+    assert len(np.unique(centres.round(3), axis=1).T) == 60  # no two at one place
+
+
+def test_the_other_layers_of_a_smooth_network():
+    params, _ = jax.jit(mlp(SHAPE, [60, 500], 40, initialization="smooth").init)(KEY)
+    second, head = params["layers"][1], params["head"]
+    np.testing.assert_allclose(np.std(second["kernel"]), math.sqrt(4 * 2 / 60), rtol=0.02)
+    assert np.abs(second["kernel"]).max() > 3 * math.sqrt(4 * 2 / 60)  # a normal distribution, not cut off
+    assert not second["bias"].any()
+    for weights in head.values():  # as "torch"
+        assert 0.8 / math.sqrt(500) < np.abs(weights).max() <= 1 / math.sqrt(500)
+    linear, _ = mlp(SHAPE, (), 3, initialization="smooth").init(KEY)
+    assert np.abs(linear["head"]["kernel"]).max() <= 1 / 28
+
+
+def test_a_key_is_a_smooth_network():
+    one, again, other = (smooth(jax.random.key(seed))[0] for seed in (0, 0, 1))
+    jax.tree.map(np.testing.assert_array_equal, one, again)
+    pairs = np.corrcoef(first_layer(one).T, first_layer(other).T)[:60, 60:]
+    assert np.abs(np.diag(pairs)).max() < 0.9 and np.abs(np.diag(pairs)).mean() < 0.2
+
+
+def test_smooth_networks_of_many_keys_are_those_of_each():
+    keys = jax.vmap(jax.random.key)(jnp.arange(3))
+    together = jax.jit(jax.vmap(lambda key: smooth(key)[0]))(keys)
+    for i, key in enumerate(keys):
+        alone = smooth(key)[0]
+        jax.tree.map(lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=1e-4, atol=1e-6), together, alone)
+
+
+@pytest.mark.parametrize("inputs", [784, (784,), (28, 28)])
+def test_smooth_filters_need_an_image(inputs):
+    with pytest.raises(UsageError, match=r"smooth.*\(height, width, channels\), not ") as error:
+        mlp(inputs, [5], 2, initialization="smooth").init(KEY)
+    assert str(inputs) in str(error.value)
+
+
+# --- pooling ---
 
 
 def test_images_that_cannot_be_halved_are_refused():

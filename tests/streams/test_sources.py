@@ -166,9 +166,7 @@ def test_only_remarks_on_speed_are_dropped(caplog):
     absl.addHandler(caplog.handler)
     try:
         with prepared._without_remarks_on_speed():
-            absl.error(
-                "File x was created with group size 64. Grain requires group size 1 for good performance."
-            )
+            absl.error("File x was created with group size 64. Grain requires group size 1 for good performance.")
             absl.error("something else")
         absl.error("Grain requires group size 1 (afterwards)")
     finally:

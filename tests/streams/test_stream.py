@@ -159,3 +159,58 @@ def test_padded_rows_do_not_count():
             return jnp.where(right[:, None], 1, -1) * jax.nn.one_hot(batch.y, stream.outputs)
 
         np.testing.assert_array_equal(evaluate(stream, predict)[0], np.full((3, 3), wanted))
+
+
+# --- survey ---
+
+
+def survey(stream, measure, wanted=None):
+    return jax.tree.map(np.asarray, jax.jit(lambda wanted: stream.survey(measure, wanted))(wanted))
+
+
+def brightness(task, batch, real):
+    """Made-up: the task, and the mean of its real test images, which a padded row would change."""
+    mean = jnp.sum(batch.x.reshape(len(real), -1).mean(1) * real) / real.sum()
+    return jnp.stack([jnp.float32(task), jnp.float32(batch.task.min()), mean])
+
+
+def test_a_survey_measures_each_task_on_its_own_real_test_images():
+    stream = maker("domain")(DATA, jax.random.key(3))
+    found = survey(stream, brightness)
+    assert found.shape == (3, 3)
+    for task in range(3):
+        images = np.asarray(DATA.test_x)[np.asarray(stream.test_index[task, : int(stream.test_size[task])])]
+        np.testing.assert_allclose(found[task], [task, task, images.mean()], rtol=1e-5)
+    assert len(set(found[:, 2])) == 3
+    padding = lambda task, batch, real: (~real).sum().astype(jnp.float32)
+    widths = stream.test_index.shape[1] - np.asarray(stream.test_size)
+    np.testing.assert_array_equal(survey(stream, padding), widths)
+
+
+@pytest.mark.parametrize("wanted", [(True, False, True), (False, True, False), (False,) * 3, (True,) * 3])
+def test_a_survey_leaves_out_what_is_not_wanted(wanted):
+    stream = maker("domain")(DATA, jax.random.key(3))
+    wanted = np.array(wanted)
+    found, whole = survey(stream, brightness, wanted), survey(stream, brightness)
+    np.testing.assert_array_equal(found[wanted], whole[wanted])
+    assert np.isnan(found[~wanted]).all() and np.isfinite(whole).all()
+
+
+def test_what_is_not_wanted_takes_no_time():
+    stream, seen = maker("domain")(DATA, jax.random.key(3)), []
+
+    def measure(task, batch, real):
+        jax.debug.callback(lambda task: seen.append(int(task)), task)
+        return real.sum().astype(jnp.float32)
+
+    survey(stream, measure, np.array([True, False, True]))
+    jax.effects_barrier()
+    assert sorted(seen) == [0, 2]
+
+
+def test_accuracy_on_wanted_tasks_only():
+    stream = maker("class")(DATA, jax.random.key(3))
+    predict, phase, wanted = functools.partial(outputs_for, stream), jnp.int32(2), jnp.array([False, True, True])
+    some, whole = (jax.jit(stream.evaluate, static_argnums=0)(predict, phase, w) for w in (wanted, None))
+    np.testing.assert_array_equal(some[1:], whole[1:])
+    assert np.isnan(some[0]) and np.isfinite(whole[0])
