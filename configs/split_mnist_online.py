@@ -30,7 +30,9 @@ suite = Suite(
         "ewc": {"strength": 180.0},
         "si": {"strength": 1.0, "damping": 0.9, "learning_rate": 0.1},
         "er": {"learning_rate": 0.005},
+        "condensate_projector": {"learning_rate": 0.1, "scale": 0.1},
     },
+    batch_sizes={"condensate_memory": 500},
     options={
         "ewc": {"anchors": "latest"},
         "si": {"clip_negative": False},

@@ -67,7 +67,7 @@ def make(
 
         read(x) = phi(x) @ (weights + shell) + mix * slots.read(keys, linker),   phi(x) = (x, 1)
         weights = (G + ridge * diag(G))^-1 sum phi y^T,   G = sum phi phi^T                        core
-        shell   = shell_decay * shell + shell_rate * phi^T (y - read(x)) / |phi|^2, a mean over the batch
+        shell   = shell_decay * shell + shell_rate * phi^T (y - phi @ (weights + shell)) / |phi|^2, mean over the batch
 
     Args:
       features: width of x.
@@ -85,8 +85,7 @@ def make(
     Returns:
       A `Condensate`. An example with a number that is not finite, or whose square is not, is refused and counted; it
       changes nothing. `coarsen` merges slots (`slots.coarsening`) and consolidates: own maps exactly, by adding their
-      statistics.
-      `read` can be differentiated in reverse mode with respect to x.
+      statistics. `read` can be differentiated in reverse mode with respect to x.
 
     Raises:
       UsageError: sizes below 1, an unknown choice; later, arrays of other widths.

@@ -54,7 +54,7 @@ def _anchor(at: Situation, given: Settings):
 
 
 def _head(at: Situation, given: Settings) -> Learner:
-    """A trunk that learns under the projector; condensate slots in the place of its head."""
+    """A trunk that learns under the projector; condensate slots in the place of its head, found by direction."""
     trunk = make_learner(at.task, _projector(at, given), activity=True)
     represent = recall.of_trunk(at.task, "head")
     width = _trunk_width(at)
@@ -64,10 +64,10 @@ def _head(at: Situation, given: Settings) -> Learner:
         count=int(given["slots"]),
         mix=given["mix"],
         ridge=given["ridge"],
-        radius=given["radius"] * width**0.5,
-        linker=given["linker"] * width**0.5,
+        radius=given["radius"],
+        linker=given["linker"],
     )
-    return recall.recall(trunk, represent, memory, at.outputs)
+    return recall.recall(trunk, represent, memory, at.outputs, keys=recall.directions(represent))
 
 
 def _trunk_width(at: Situation) -> int:
@@ -181,7 +181,7 @@ methods: dict[str, Method] = {
     "condensate_head": Method(
         "a trunk under the projector, with condensate slots as its head",
         learner=_head,
-        hyperparameters={**_PROJECTOR, "ridge": 1e-3, "radius": 0.95, "linker": 0.25, "mix": 0.5},
+        hyperparameters={**_PROJECTOR, "ridge": 1e-3, "radius": 0.55, "linker": 0.12, "mix": 0.5},
         options={**_PROJECTOR_OPTIONS, "slots": 2000},
         boundaries=_always,
     ),

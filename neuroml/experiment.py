@@ -59,7 +59,7 @@ class Experiment:
       optimizer: "adam" or "sgd".
       options: static options of the method that differ from its own.
       samples: training examples of a task that a consolidation may look at (for the Fisher information).
-      evaluation: "all" tests on every task after each phase; "ends" on the task just trained, and on all after the last.
+      evaluation: "all" tests on every task after each phase; "ends" on the task just trained, and on all at the end.
     """
 
     method: Method

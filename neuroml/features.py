@@ -96,7 +96,8 @@ def patch_condensates(
       A `FeatureMap` for images [n, height, width, channels] in [0, 1].
 
     Raises:
-      UsageError: settings below 1; at `fit`, when these are no images, or a patch does not fit into the image or a region would be empty.
+      UsageError: settings below 1; at `fit`, when these are no images, a patch does not fit into the image or a region
+        would be empty.
 
     Reference:
       Coates and Ng 2011, "The importance of encoding versus training with sparse coding and vector quantization". How

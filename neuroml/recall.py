@@ -124,6 +124,16 @@ def of_trunk(task: Task, layer: str) -> Callable[[Any, Batch], Array]:
     return lambda params, batch: task.capture(params, batch)[1][layer]
 
 
+def directions(represent: Callable[[Any, Batch], Array]) -> Callable[[Any, Batch], Array]:
+    """Returns the keys that are the representation scaled to length 1: distances then need no unit."""
+
+    def keys(params, batch):
+        x = represent(params, batch)
+        return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
+
+    return keys
+
+
 def _inner(state: LearnerState) -> LearnerState:
     return LearnerState(state.params, state.opt_state.inner)
 
@@ -132,4 +142,4 @@ def _report(memory: CondensateState) -> dict[str, Array]:
     """Returns the number of slots, the mass of the largest, and how much of all mass is of its slot's main class."""
     slots = memory.slots
     purity = slots.values.max(1).sum() / jnp.maximum(slots.mass.sum(), 1)
-    return {"slots": slots.alive.sum(), "largest slot": slots.mass.max(), "purity": purity}
+    return {"refused": memory.refused, "slots": slots.alive.sum(), "largest slot": slots.mass.max(), "purity": purity}

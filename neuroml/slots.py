@@ -92,11 +92,6 @@ def nearest(state: Slots, keys: Float[Array, "n keys"]) -> Int[Array, " n"]:
     return jnp.argmin(squared_distances(state, keys), axis=1)
 
 
-def responses(state: Slots, keys: Float[Array, "n keys"], linker: ArrayLike) -> Float[Array, "n slots"]:
-    """Returns exp(-distance^2 / (2 linker^2)): 1 at a slot, 0 far from it and where no slot exists."""
-    return jnp.exp(-squared_distances(state, keys) / (2 * jnp.asarray(linker) ** 2))
-
-
 def shares(state: Slots, keys: Float[Array, "n keys"], linker: ArrayLike) -> Float[Array, "n slots"]:
     """Returns how much each slot answers for each key: softmax(-distance^2 / (2 linker^2)); 0 where no slot exists.
 

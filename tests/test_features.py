@@ -109,6 +109,15 @@ def test_winner_take_all_is_a_loop_over_rows():
     np.testing.assert_allclose(features._condense(jnp.asarray(rows), 4, 3), dictionary, rtol=1e-4, atol=1e-5)
 
 
+def test_no_rounds_leave_the_patches_as_they_were_drawn():
+    """The content-free control."""
+    rows = jnp.asarray(np.random.default_rng(1).normal(size=(40, 3)), jnp.float32)
+    wanted = rows[:4] / jnp.linalg.norm(rows[:4], axis=1, keepdims=True)
+    np.testing.assert_allclose(features._condense(rows, 4, 0), wanted, rtol=1e-6)
+    params = patches(rounds=0).fit(KEY, IMAGES)
+    assert (params["directions"] != FITTED["patches"]["directions"]).any()
+
+
 def test_more_filters_than_patches_and_flat_images_are_no_disaster():
     made = patches(filters=20, samples=8)
     flat = jnp.full((3, 9, 8, 3), 0.5)
@@ -139,7 +148,7 @@ def test_images_of_whole_numbers_are_welcome():
         assert made.apply(made.fit(KEY, images), images).dtype == jnp.float32
 
 
-@pytest.mark.parametrize("name", ["size", "pool", "stride", "rounds", "chunk", "filters", "samples"])
+@pytest.mark.parametrize("name", ["size", "pool", "stride", "chunk", "filters", "samples"])
 def test_settings_below_one_are_refused(name):
     with pytest.raises(UsageError, match="at least"):
         features.patch_condensates(**{"filters": 2, name: int(name == "samples")})

@@ -16,8 +16,8 @@ import toy
 
 import neuroml
 from neuroml import running
-from neuroml.experiment import Findings
 from neuroml.errors import UsageError
+from neuroml.experiment import Findings
 from neuroml.methods import Method
 
 DATA = toy.dataset()

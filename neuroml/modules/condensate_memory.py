@@ -28,11 +28,11 @@ def _make(features: int, outputs: int, **settings: Any) -> Condensate:
 class CondensateMemory(nnx.Module):
     """A memory that answers in closed form and forgets nothing, alone or between the layers of a model of your own.
 
-        memory(x) = phi(x) @ (weights + shell)
+        memory(x) = phi(x) @ (weights + shell) + mix * slots.read(keys, linker)
 
     as in `neuroml.condensate.make`, which says what all arguments mean. `absorb` takes examples in; `consolidate`
-    solves for the weights, after which the answer is that of a ridge regression over everything ever absorbed, in
-    whatever order it came. Nothing is random and nothing is learnt by gradient, but gradients pass through to x.
+    solves for the weights, which then are those of a ridge regression over everything ever absorbed, in whatever order
+    it came. Nothing is random and nothing is learnt by gradient, but gradients pass through to x.
 
     The arrays are `Remembered` variables, one for each leaf of a `CondensateState`, and `state` is all of them as pure
     functions want it. In Flax's tree mode `nnx.grad` differentiates every variable of a model, and fails at those that
@@ -110,7 +110,7 @@ class CondensateMemory(nnx.Module):
     def __call__(
         self, x: Float[Array | np.ndarray, "n features"], keys: Float[Array | np.ndarray, "n keys"] | None = None
     ) -> Float[Array, "n outputs"]:
-        """Returns the answer for each row of x: zeros before the first `consolidate`, unless there is a shell."""
+        """Returns the answer for each row of x: zeros before the first `consolidate`, without shell and mix."""
         return self._functions.read(self.state, jnp.asarray(x), None if keys is None else jnp.asarray(keys))
 
     @property

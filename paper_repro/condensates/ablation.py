@@ -11,10 +11,9 @@ import dataclasses
 import itertools
 from pathlib import Path
 
-from benchmarks import commands, runner, suite
-from benchmarks.tables import markdown
+from benchmarks import commands, results, runner, suite
 from benchmarks.summaries import summarize
-from benchmarks import results
+from benchmarks.tables import markdown
 from neuroml.streams.sources import load
 
 PARTS = {"evaporation": 0.5, "binding": 0.5, "hardness": 0.5}
@@ -35,7 +34,7 @@ def variants(base: suite.Suite) -> list[suite.Suite]:
         return dataclasses.replace(base, **tables, **own)
 
     settings = itertools.product((False, True), repeat=len(PARTS))
-    factorial = [{name: value for (name, value), on in zip(PARTS.items(), chosen) if on} for chosen in settings]
+    factorial = [{name: value for (name, value), on in zip(PARTS.items(), chosen, strict=True) if on} for chosen in settings]
     others = [{"strength": 0.0}, {"shuffled": True}, {"rank": 100}, {"initialization": "torch"}]
     return [change(**given) for given in factorial + others]
 

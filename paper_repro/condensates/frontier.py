@@ -2,9 +2,9 @@
 
     python -m paper_repro.condensates.frontier [--seeds 5] [--out paper_repro/condensates/results]
 
-At each budget a method holds as much as fits: weights, optimizer and rule state, buffer, filters and statistics count.
-Replay is given two networks, so that a small one can leave its bytes to the buffer. Results are lines of JSON like those
-of `benchmarks run`, one file a budget; what is there already is not run again.
+At each budget a method holds as much as fits: weights, optimizer and rule state, buffer, filters, statistics.
+Replay is given two networks, so that a small one can leave its bytes to the buffer. Results are lines of JSON like
+those of `benchmarks run`, one file a budget; what is there already is not run again.
 """
 
 import argparse

@@ -2,10 +2,10 @@
 
     python -m paper_repro.condensates.phase_diagram [--seeds 10]
 
-Five tasks of two digits. At every batch of 20 each slot evaporates by a share of 5 %, less for each batch that recruited
-it: `slots.evaporate(share, binding)`. Retention is the accuracy on the first task's test images, among all ten digits, at
-the end of the stream over that right after the task; the answer is the soft read of `slots.read` with the given linker.
-Writes `results/phase_diagram.json` and the picture beside it.
+Five tasks of two digits. At every batch of 20 each slot evaporates by a share of 5 %, less for each batch that
+recruited it: `slots.evaporate(share, binding)`. Retention is the accuracy on the first task's test images, among all
+ten digits, at the end of the stream over that right after the task; the answer is the soft read of `slots.read` with
+the given linker. Writes `results/phase_diagram.json` and the picture beside it.
 """
 
 import argparse
