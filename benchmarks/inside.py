@@ -70,7 +70,7 @@ def frontier(points: Mapping[str, Sequence[tuple[float, Sequence[float]]]], path
     points = {name: line for name, line in points.items() if line}
     if not points:
         raise UsageError("cannot draw a frontier: there are no points.")
-    styles = {name: plots.method_style(name) | {"label": name} for name in points}
+    styles: dict[str, Any] = {name: plots.method_style(name) | {"label": name} for name in points}
     with plots.canvas(path, 3.6, 2.2, styles.values()) as figure:
         ax = figure.subplots()
         for name, line in points.items():

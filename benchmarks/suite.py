@@ -119,9 +119,12 @@ def _change_one(suite: Suite, name: str, value: Any, methods: Mapping[str, Any])
     if name in fields:
         other = {"epochs": "iterations", "iterations": "epochs"}.get(name)
         changes = {name: _like(name, value, getattr(suite, name)), **({other: None} if other else {})}
-        if name == "learning_rate":  # for all methods, also those that have one of their own
+        # For all methods, also those that have one of their own.
+        if name == "learning_rate":
             tables = suite.hyperparameters.items()
             changes["hyperparameters"] = {m: {n: v for n, v in own.items() if n != name} for m, own in tables}
+        if name == "batch_size":
+            changes["batch_sizes"] = {}
         return dataclasses.replace(suite, **changes)
     method, dot, own = name.rpartition(".")
     wanted = [method] if dot else list(methods)

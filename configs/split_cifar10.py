@@ -7,8 +7,6 @@ Fixed features: a dictionary of whitened 6 x 6 patches, learnt from the first 2,
 
 from benchmarks.suite import Suite
 
-_PATCHES = {"width": 800, "size": 6, "pool": 2, "mirror": True}
-
 suite = Suite(
     name="split_cifar10",
     summary="CIFAR-10, 5 tasks x 2 classes, one pass",
@@ -23,6 +21,9 @@ suite = Suite(
     methods=("condensate_memory", "patch_random", "random_ridge"),
     seeds=3,
     hyperparameters={"condensate_memory": {"ridge": 0.01}, "patch_random": {"ridge": 0.01}},
-    options={"condensate_memory": _PATCHES, "patch_random": _PATCHES},
+    options={
+        "condensate_memory": {"width": 800, "size": 6, "pool": 2, "mirror": True},
+        "patch_random": {"width": 800, "size": 6, "pool": 2, "mirror": True},
+    },
     batch_sizes={"condensate_memory": 500, "patch_random": 500, "random_ridge": 500},
 )

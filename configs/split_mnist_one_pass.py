@@ -20,9 +20,24 @@ suite = Suite(
     optimizer="sgd",
     learning_rate=0.1,
     seeds=10,
-    methods=("naive", "joint", "ewc", "si", "owm", "gpm", "er", "derpp", "condensate_projector")
-    + ("condensate_projector_on_surprise", "condensate_shuffled", "condensate_anchor", "condensate_head")
-    + ("condensate_memory", "patch_random", "random_ridge"),
+    methods=(
+        "naive",
+        "joint",
+        "ewc",
+        "si",
+        "owm",
+        "gpm",
+        "er",
+        "derpp",
+        "condensate_projector",
+        "condensate_projector_on_surprise",
+        "condensate_shuffled",
+        "condensate_anchor",
+        "condensate_head",
+        "condensate_memory",
+        "patch_random",
+        "random_ridge",
+    ),
     hyperparameters={
         "naive": {"learning_rate": 0.03},
         "ewc": {"strength": 100.0},

@@ -14,6 +14,7 @@ from pathlib import Path
 from benchmarks import commands, results, runner, suite
 from benchmarks.summaries import summarize
 from benchmarks.tables import markdown
+from neuroml.methods import methods
 from neuroml.streams.sources import load
 
 PARTS = {"evaporation": 0.5, "binding": 0.5, "hardness": 0.5}
@@ -23,20 +24,22 @@ RULE = "condensate_projector"
 def variants(base: suite.Suite) -> list[suite.Suite]:
     """Returns the suite with every combination of the parts, and with what surrounds them changed."""
 
-    def change(**given):
-        numbers = {
-            **base.hyperparameters.get(RULE, {}),
-            **{k: v for k, v in given.items() if k in (*PARTS, "strength")},
-        }
-        static = {**base.options.get(RULE, {}), **{k: v for k, v in given.items() if k in ("rank", "shuffled")}}
-        own = {"initialization": given["initialization"]} if "initialization" in given else {}
-        tables = {"hyperparameters": {**base.hyperparameters, RULE: numbers}, "options": {**base.options, RULE: static}}
-        return dataclasses.replace(base, **tables, **own)
+    method = methods[RULE]
 
-    settings = itertools.product((False, True), repeat=len(PARTS))
-    factorial = [{name: value for (name, value), on in zip(PARTS.items(), chosen, strict=True) if on} for chosen in settings]
+    def change(given):
+        of = lambda known: {name: value for name, value in given.items() if name in known}
+        merged = lambda table, known: {**table, RULE: {**table.get(RULE, {}), **of(known)}}
+        return dataclasses.replace(
+            base,
+            hyperparameters=merged(base.hyperparameters, method.hyperparameters),
+            options=merged(base.options, method.options),
+            **of(("initialization",)),
+        )
+
+    chosen = itertools.product(*(({}, {name: value}) for name, value in PARTS.items()))
+    factorial = [{name: value for part in parts for name, value in part.items()} for parts in chosen]
     others = [{"strength": 0.0}, {"shuffled": True}, {"rank": 100}, {"initialization": "torch"}]
-    return [change(**given) for given in factorial + others]
+    return [change(given) for given in factorial + others]
 
 
 def main() -> None:

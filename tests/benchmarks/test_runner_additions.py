@@ -147,12 +147,12 @@ def test_without_contexts_there_is_no_share_of_them():
     assert "context_accuracy" not in records("naive")[0]["metrics"]
 
 
-def test_contexts_are_those_of_the_last_phase_of_the_right_seed():
-    nothing = np.full((3, 4), np.nan)
+def test_seeds_that_ran_together_have_records_of_their_own():
+    nothing, held = np.full((3, 4), np.nan), np.float32([[0, 0.25, 0.5], [0.5, 0.75, 1]])
     job, shape = runner.Job(ENDS, "class", "naive"), (2, 3, 5)
     result = Result(
         accuracy=np.ones((2, 3, 3)),
-        report={},
+        report={"held": held},
         contexts=np.stack([np.stack([nothing, nothing, counts]) for counts in (np.eye(3, 4), COUNTS)]),
         loss=np.zeros(shape),
         online_accuracy=np.zeros(shape),
@@ -163,5 +163,6 @@ def test_contexts_are_those_of_the_last_phase_of_the_right_seed():
         compile_seconds=0.0,
         modes={},
     )
-    shares = [runner._record(job, "0", seed, seed, result)["metrics"]["context_accuracy"] for seed in range(2)]
-    assert shares == [1.0, 15 / 24]
+    one, other = (runner._record(job, "0", seed, seed, result) for seed in range(2))
+    assert [r["metrics"]["context_accuracy"] for r in (one, other)] == [1.0, 15 / 24]  # after the last phase
+    assert [r["report"] for r in (one, other)] == [{"held": row} for row in held.tolist()]

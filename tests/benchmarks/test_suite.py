@@ -42,7 +42,7 @@ def test_a_suite_names_only_what_there_is(name):
     assert (one.epochs is None) != (one.iterations is None)
     for method in {*one.methods, *one.hyperparameters, *one.options, *one.grids}:
         assert set(one.hyperparameters.get(method, {})) <= {"learning_rate", *methods[method].hyperparameters}
-        assert set(one.grids.get(method, {})) <= set(methods[method].hyperparameters)
+        assert set(one.grids.get(method, {})) <= {"learning_rate", *methods[method].hyperparameters}
         assert set(one.options.get(method, {})) <= set(methods[method].options)
     for job in runner.jobs_of(one, one.methods, one.scenarios):
         assert all(isinstance(number, float) for number in job.hyperparameters.values()), job
