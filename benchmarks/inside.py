@@ -47,7 +47,7 @@ def reports(records: Sequence[Record], path: Path | str) -> bool:
                     plots.line(ax, np.arange(values.shape[1]) + 1, values, styles[label, name])
             plots.finish(ax, "", values.shape[1])
             ax.set_ylabel(PANELS[kind])
-            ax.set_ylim(bottom=0)
+            ax.set_ylim(0, 100 if kind in SHARES else None)
     return True
 
 

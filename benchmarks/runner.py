@@ -18,7 +18,7 @@ from neuroml.errors import UsageError, unknown
 from neuroml.experiment import Experiment
 from neuroml.method import Method
 from neuroml.methods import methods
-from neuroml.running import Result, choose_modes, run
+from neuroml.running import Result, choose_modes, devices_for, run
 from neuroml.streams import scenarios
 from neuroml.streams.dataset import Dataset
 from neuroml.streams.scenarios import Maker
@@ -179,12 +179,10 @@ def run_job(
 
 def _groups(job: Job, data: Dataset, seeds: list[int]) -> Iterator[list[int]]:
     """Splits the seeds into calls: all at once where they are vmapped, else as many as there are devices."""
-    import jax
-
     if not seeds:
         return
     together = choose_modes(job.experiment, data)[1] == "vmap"
-    width = len(seeds) if together else len(jax.local_devices())
+    width = len(seeds) if together else len(devices_for(job.experiment, len(seeds)))
     for first in range(0, len(seeds), width):
         yield seeds[first : first + width]
 
