@@ -222,8 +222,9 @@ def _compiler_options() -> dict[str, Any]:
 def devices_for(experiment: Experiment, runs: int) -> list[Any]:
     """Returns the devices that share out so many runs.
 
-    On CPU a method with a learner of its own takes one: with two runs of `condensate_memory` side by side in one process
-    (jaxlib 0.10.2, 3,600 features) their statistics came out wrong; one at a time they are right. The cause is not known.
+    On CPU a method with a learner of its own takes one. With two runs of `condensate_memory` side by side in one
+    process (jaxlib 0.10.2, 3,600 features) statistics came out wrong; one at a time they are right. The cause is not
+    known.
     """
     alone = experiment.method.learner is not None and jax.default_backend() == "cpu"
     return jax.local_devices()[: 1 if alone else runs]
