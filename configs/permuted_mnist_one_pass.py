@@ -3,7 +3,8 @@
     python -m benchmarks run permuted_mnist_one_pass
 
 All 60,000 images once in each task. Networks that learn by gradient: MLP 784-1000-500-10 (1.29 million weights), SGD,
-batches of 128.
+batches of 128; condensate_contexts: a ridge over 3,000 random features for each context that it finds. 4 minutes a seed
+on 2 CPU cores. To expect, in %: condensate_projector 96, condensate_contexts 96.6, every context inferred.
 """
 
 from benchmarks.suite import Suite

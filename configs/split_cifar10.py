@@ -2,7 +2,8 @@
 
     python -m benchmarks run split_cifar10
 
-Fixed features: a dictionary of whitened 6 x 6 patches, learnt from the first 2,000 images of the first task.
+Fixed features: a dictionary of 800 whitened 6 x 6 patches, learnt from the first 2,000 images of the first task. 7
+minutes a seed on 2 CPU cores. To expect, in %: condensate_memory 79.
 """
 
 from benchmarks.suite import Suite

@@ -71,12 +71,12 @@ class Stream:
         """Whether phases differ in size."""
         return self.phases * self.index.shape[1] != self.total
 
-    def train_batch(self, phase: Int[Array, ""], position: Int[Array, " batch"]) -> Batch:
+    def train_batch(self, phase: Int[Array, ""] | int, position: Int[Array, " batch"]) -> Batch:
         """Returns the training examples at `position`s of a phase's row."""
         where, task = self.index[phase, position], self.task[phase, position]
         return self._batch(self.data.train_x[where], self.data.train_y[where], task)
 
-    def test_batch(self, task: Int[Array, ""]) -> tuple[Batch, Bool[Array, " n"]]:
+    def test_batch(self, task: Int[Array, ""] | int) -> tuple[Batch, Bool[Array, " n"]]:
         """Returns the (padded) test set of a task, and which of it is real."""
         where = self.test_index[task]
         batch = self._batch(self.data.test_x[where], self.data.test_y[where], jnp.full(where.shape, task))
@@ -86,7 +86,9 @@ class Stream:
         """Returns one example without its batch axis, for shapes and dtypes."""
         return jax.tree.map(lambda leaf: leaf[0], self.train_batch(jnp.int32(0), jnp.zeros(1, jnp.int32)))
 
-    def order(self, key: PRNGKeyArray, phase: Int[Array, ""], steps: int, batch_size: int) -> Int[Array, "steps batch"]:
+    def order(
+        self, key: PRNGKeyArray, phase: Int[Array, ""] | int, steps: int, batch_size: int
+    ) -> Int[Array, "steps batch"]:
         """Returns the positions that the batches of a phase take: pass after pass, each in a new random order.
 
         A stream without boundaries is an order in time: it is read as it is.
@@ -101,7 +103,10 @@ class Stream:
         return shuffled[place // size, place % size].reshape(steps, batch_size)
 
     def evaluate(
-        self, predict: Callable[[Batch], Array], phase: Int[Array, ""], wanted: Bool[Array, " tasks"] | None = None
+        self,
+        predict: Callable[[Batch], Array],
+        phase: Int[Array, ""] | int,
+        wanted: Bool[Array, " tasks"] | None = None,
     ) -> Float[Array, " tasks"]:
         """Returns the accuracy on every `wanted` task, with arg-max over the outputs that may answer after `phase`.
 
