@@ -38,7 +38,7 @@ METHODS = (
     *("online_ewc", "gdumb", "dgr", "hat", "xdg", "neurogenesis"),
     *("packnet", "der", "slda", "owm", "cbp", "homeostasis"),
     *("ewc_every", "bic", "gpm", "si_every", "si_on_surprise", "redo"),
-    *("condensate_projector", "condensate_memory", "condensate_head", "condensate_contexts", "random_ridge"),
+    *("condensate_projector", "condensate_head", "condensate_memory", "condensate_contexts", "random_ridge"),
     *("condensate_projector_on_surprise", "condensate_shuffled", "condensate_anchor", "patch_random"),
 )
 LOOK = {
