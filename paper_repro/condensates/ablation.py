@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("paper_repro/condensates/results"))
     given = parser.parse_args()
     commands.prepare_jax()
-    data, path = load("mnist"), given.out / "ablation.jsonl"
+    data, path = load("mnist"), given.out / "ablation.class.jsonl"
     for one in variants(suite.load("split_mnist_one_pass")):
         for record in runner.run_job(runner.Job(one, "class", RULE), data, range(given.seeds), path):
             print(record["config"]["hyperparameters"], record["metrics"]["accuracy"], flush=True)

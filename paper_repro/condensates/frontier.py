@@ -94,7 +94,7 @@ def main() -> None:
             print(f"{name:6} {100 * mean:.2f} % {group[0]['bytes']:>9} bytes {label}", flush=True)
         for method, point in best(rows).items():
             points.setdefault(method, []).append(point)
-    inside.frontier(points, given.out / "frontier.png")
+    inside.frontier(points, given.out / "accuracy_by_bytes.png")
 
 
 if __name__ == "__main__":
