@@ -226,6 +226,41 @@ def test_label_permuted_tasks_differ():
     assert len({tuple(row) for row in names.reshape(-1, CLASSES)}) > 50
 
 
+# --- streams in short tasks, for plasticity ---
+
+SHORT = scenarios.permuted(7, examples=11)
+RANDOM = scenarios.random_labels(4, examples=9)
+
+
+@for_some_seeds
+def test_short_tasks_take_the_next_examples_of_endless_passes(seed):
+    stream, train, _ = look(SHORT, seed)
+    index = np.asarray(stream.index).reshape(-1)
+    assert index.size == 77 and (stream.total, stream.smallest, stream.ragged) == (77, 11, False)
+    assert sorted(index[:TRAIN]) == list(range(TRAIN))  # a whole pass before anything comes again
+    assert len(set(index[TRAIN:].tolist())) == 77 - TRAIN
+    np.testing.assert_array_equal(np.concatenate([b.y for b in train]), np.asarray(DATA.train_y)[index])
+    assert not np.array_equal(index[:TRAIN], look(SHORT, seed + 1).stream.index.reshape(-1)[:TRAIN])
+
+
+@for_some_seeds
+def test_random_labels_keep_the_images_and_draw_a_label_for_each(seed):
+    stream, train, test = look(RANDOM, seed)
+    assert (stream.phases, stream.outputs, stream.total) == (4, CLASSES, 36)
+    for batch, known in zip(train, test, strict=True):
+        np.testing.assert_array_equal(batch.x, train[0].x)
+        jax.tree.map(np.testing.assert_array_equal, batch, known)
+    assert identify(train[0].x)[0] == {"train"} and len(set(identify(train[0].x)[1])) == 9
+
+
+def test_random_labels_are_uniform_and_independent():
+    labels = over_keys(RANDOM, lambda stream: stream.labels, 300)
+    assert labels.shape == (300, 4, 9)
+    counts = np.bincount(labels.reshape(-1), minlength=CLASSES)
+    assert counts.size == CLASSES and counts.min() > 1650 and counts.max() < 1950  # 1,800, standard deviation 39
+    assert abs((labels[:, 0] == labels[:, 1]).mean() - 1 / CLASSES) < 0.03
+
+
 # --- joint ---
 
 JOINT = {name: scenarios.joint(SPLIT[3, name]) for name in SCENARIOS}
@@ -385,6 +420,8 @@ def test_no_test_image_is_shown_in_training(maker):
         (lambda: scenarios.permuted(2, "tasks"), ("'tasks'", "'task'")),
         (lambda: scenarios.rotated(-1), ("tasks=-1",)),
         (lambda: scenarios.label_permuted(0), ("tasks=0",)),
+        (lambda: scenarios.permuted(2, examples=0), ("examples=0",)),
+        (lambda: scenarios.random_labels(2, examples=99)(DATA, jax.random.key(0)), ("examples=99", "39 training")),
         (lambda: scenarios.blended(SPLIT[3, "class"], -5), ("window=-5",)),
         (
             lambda: scenarios.split(3)(toy.dataset(train=(3, 3, 3, 3, 0, 0)), jax.random.key(0)),

@@ -1,0 +1,139 @@
+"""Scenarios that show the same images again and again: through another view, or under other labels, in each task."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PRNGKeyArray
+
+from neuroml.errors import UsageError
+from neuroml.streams.dataset import Dataset
+from neuroml.streams.layout import Maker, as_it_is, check, heads, on_device, row_numbers
+from neuroml.streams.stream import Stream
+
+
+def permuted(tasks: int = 10, scenario: str = "domain", *, pad: int = 0, examples: int | None = None) -> Maker:
+    """Shuffles the pixels of every image by one random permutation a task; all classes occur in all tasks.
+
+    Args:
+      tasks: number of permutations; none of them is the identity by construction.
+      scenario: "domain" shares the outputs, "task" and "class" have outputs for every (task, class).
+      pad: pixels of zeros added at each edge before the shuffle (van de Ven: 2, so that MNIST is 32 x 32).
+      examples: training images of a task: the next so many of endless passes over all, each pass in a new random order
+        (Elsayed and Mahmood 2024: 5,000). Default: all of them.
+    """
+    if pad < 0:
+        raise UsageError(f"pad={pad} must not be negative.")
+
+    def settings(data, key):
+        height, width, _ = data.shape
+        pixels = (height + 2 * pad) * (width + 2 * pad)
+        return jax.vmap(lambda k: jax.random.permutation(k, pixels))(jax.random.split(key, tasks))
+
+    def view(images, permutation):
+        images = jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+        pixels = images.reshape(images.shape[0], -1, images.shape[-1])
+        return jnp.take_along_axis(pixels, permutation[:, :, None], axis=1).reshape(images.shape)
+
+    return _repeated(tasks, scenario, settings, view, examples)
+
+
+def rotated(tasks: int = 20, scenario: str = "domain", *, largest: float = 180.0) -> Maker:
+    """Turns every image by one angle a task, uniform in [0, `largest`) degrees; bilinear, in the image's dtype."""
+
+    def settings(data, key):
+        return jax.random.uniform(key, (tasks,), maxval=jnp.deg2rad(largest))
+
+    return _repeated(tasks, scenario, settings, lambda images, angle: jax.vmap(_turn)(images, angle))
+
+
+def label_permuted(tasks: int = 10, *, examples: int | None = None) -> Maker:
+    """Keeps the images and shuffles what they are called, anew in each task (a domain-incremental stream).
+
+    `examples` as in `permuted`.
+    """
+    base = _repeated(tasks, "domain", lambda data, key: (), as_it_is, examples)
+
+    def make(data: Dataset, key: PRNGKeyArray) -> Stream:
+        draw = lambda k: jax.random.permutation(k, data.classes)
+        return dataclasses.replace(base(data, key), labels=jax.vmap(draw)(jax.random.split(key, tasks)))
+
+    return make
+
+
+def random_labels(tasks: int = 50, *, examples: int = 1200) -> Maker:
+    """Keeps a random set of training images, and gives every one of them a random label, anew in each task.
+
+    What is tested is what was trained: there is nothing to generalize to. Reference: Kumar, Marklund, Van Roy 2023,
+    "Maintaining plasticity in continual learning via regenerative regularization" (1,200 images of MNIST).
+    """
+
+    def make(data: Dataset, key: PRNGKeyArray) -> Stream:
+        if not 1 <= examples <= data.train_y.shape[0]:
+            raise UsageError(f"examples={examples}: {data.name} has {data.train_y.shape[0]} training images.")
+        data = on_device(data)
+        chosen = data.train_x[jax.random.permutation(jax.random.fold_in(key, 1), data.train_y.shape[0])[:examples]]
+        own = jnp.arange(examples)  # every image is a class of its own, which each task names as it likes
+        each = (1,) * examples
+        alone = Dataset(chosen, own, chosen, own, data.name, examples, data.scale, each, each)
+        stream = _repeated(tasks, "domain", lambda data, key: (), as_it_is)(alone, key)
+        outputs = jnp.ones((tasks, data.classes), bool)
+        labels = jax.random.randint(key, (tasks, examples), 0, data.classes)
+        return dataclasses.replace(stream, labels=labels, active=outputs, seen=outputs)
+
+    return make
+
+
+def _repeated(tasks: int, scenario: str, settings: Callable, view: Callable, examples: int | None = None) -> Maker:
+    """All data, or the next so many `examples`, in every task, seen through a view of its own."""
+    check(scenario)
+    for name, value in (("tasks", tasks), ("examples", examples)):
+        if value is not None and value < 1:
+            raise UsageError(f"{name}={value} must be at least 1.")
+
+    def make(data: Dataset, key: PRNGKeyArray) -> Stream:
+        data, train, test = on_device(data), sum(data.train_counts), sum(data.test_counts)
+        outputs = data.classes * (1 if scenario == "domain" else tasks)
+        active, seen = heads(scenario, tasks, data.classes, outputs)
+        width = train if examples is None else examples
+        index = _in_turn(key, train, tasks, width) if examples else jnp.tile(jnp.arange(train), (tasks, 1))
+        offset = jnp.arange(tasks)[:, None] * data.classes
+        return Stream(
+            data=data,
+            index=index.astype(jnp.int32),
+            task=row_numbers(index),
+            size=jnp.full(tasks, width),
+            test_index=jnp.tile(jnp.arange(test, dtype=jnp.int32), (tasks, 1)),
+            test_size=jnp.full(tasks, test),
+            labels=(offset + jnp.arange(data.classes)) % outputs,
+            active=active,
+            seen=seen,
+            settings=settings(data, key),
+            view=view,
+            scenario=scenario,
+            boundaries=True,
+            total=width * tasks,
+            smallest=width,
+        )
+
+    return make
+
+
+def _in_turn(key: PRNGKeyArray, train: int, tasks: int, examples: int) -> Array:
+    """Returns [tasks, examples] indices: pass after pass over the training set, each in a new random order."""
+    passes = -(-tasks * examples // train)
+    draw = lambda k: jax.random.permutation(k, train)
+    every = jax.vmap(draw)(jax.random.split(jax.random.fold_in(key, 1), passes)).reshape(-1)
+    return every[: tasks * examples].reshape(tasks, examples)
+
+
+def _turn(image: Array, angle: Array) -> Array:
+    """Turns one image [height, width, channels] about its centre."""
+    height, width, _ = image.shape
+    y, x = jnp.meshgrid(jnp.arange(height) - (height - 1) / 2, jnp.arange(width) - (width - 1) / 2, indexing="ij")
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    source = [cos * y - sin * x + (height - 1) / 2, sin * y + cos * x + (width - 1) / 2]
+    turn = lambda plane: jax.scipy.ndimage.map_coordinates(plane.astype(jnp.float32), source, order=1)
+    turned = jax.vmap(turn, in_axes=-1, out_axes=-1)(image)
+    return (turned.round() if jnp.issubdtype(image.dtype, jnp.integer) else turned).astype(image.dtype)
