@@ -70,6 +70,8 @@ class Tune:
     """class, domain or task; default: all that the suite has."""
     seeds: int = 3
     """How many tuning seeds; they start at 1,000,000."""
+    tasks: int | None = None
+    """Only the first so many tasks, of a stream that shows all images in each; default: all."""
     data_dir: Path | None = None
     """Folder of prepared TFDS data sets."""
     out: Path = Path("runs/tuning")

@@ -65,13 +65,24 @@ def _tune(command: cli.Tune) -> int:
     from benchmarks import tuning
 
     prepare_jax()
-    one = suite.load(command.suite)
+    one = _cut(suite.load(command.suite), command.tasks)
     scenarios = (command.scenario,) if command.scenario else one.scenarios
     names = command.methods.split(",") if command.methods else list(one.grids)
     _check_writable(command.out)
     data = _load(one.data, command.data_dir).held_out()
     print(tuning.tune(one, names, scenarios, data, len(_seeds(command.seeds, 0)), command.out))
     return 0
+
+
+def _cut(one: suite.Suite, tasks: int | None) -> suite.Suite:
+    """Returns the suite with its first tasks only."""
+    if tasks is None:
+        return one
+    if one.stream == "split":
+        raise UsageError(f"{one.name} splits its classes among its tasks: fewer tasks would be other tasks.")
+    if not 1 <= tasks <= one.tasks:
+        raise UsageError(f"{one.name} has {one.tasks} tasks, of which the first {tasks} cannot be taken.")
+    return dataclasses.replace(one, tasks=tasks)
 
 
 @execute.register

@@ -107,9 +107,11 @@ def maker_of(suite: Suite, scenario: str) -> Maker:
     if suite.stream not in STREAMS:
         raise unknown("stream", suite.stream, STREAMS)
     if suite.stream == "label_permuted":
-        base = scenarios.label_permuted(suite.tasks)
+        base = scenarios.label_permuted(suite.tasks, examples=suite.examples)
+    elif suite.stream == "random_labels":
+        base = scenarios.random_labels(suite.tasks, **({"examples": suite.examples} if suite.examples else {}))
     elif suite.stream == "permuted":
-        base = scenarios.permuted(suite.tasks, scenario, pad=suite.pad)
+        base = scenarios.permuted(suite.tasks, scenario, pad=suite.pad, examples=suite.examples)
     else:
         base = getattr(scenarios, suite.stream)(suite.tasks, scenario)
     return base if suite.window is None else scenarios.blended(base, suite.window)

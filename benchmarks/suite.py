@@ -9,11 +9,12 @@ from typing import Any
 
 from neuroml.errors import UsageError, unknown
 
-STREAMS = ("split", "permuted", "rotated", "label_permuted")
+STREAMS = ("split", "permuted", "rotated", "label_permuted", "random_labels")
 NETWORKS = ("mlp", "cnn")
 
 # Fields that `--set` may not touch: they have options of their own, or are not numbers.
 _TABLES = ("hyperparameters", "options", "grids", "batch_sizes")
+YOUNG = ("examples",)
 _FIXED = ("name", "summary", "scenarios", "methods", "seeds", *_TABLES, "stream", "data")
 
 
@@ -27,6 +28,7 @@ class Suite:
     stream: str = "split"
     tasks: int = 5
     pad: int = 0  # pixels added at each edge before a permutation
+    examples: int | None = None  # training images of a task of a repeated stream; None: all
     window: int | None = None  # examples over which tasks blend into each other; None: boundaries are given
     scenarios: tuple[str, ...] = ("task", "domain", "class")
     network: str = "mlp"
@@ -63,7 +65,9 @@ class Suite:
         # When it is tested does not change what is learnt.
         leave_out = ("name", "summary", "scenarios", "methods", "seeds", "evaluation", *_TABLES)
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {name: value for name, value in fields.items() if name not in leave_out}
+        # Fields younger than the first results are named only where they are set: an old result stays what it was.
+        young = {name for name in YOUNG if not fields[name]}
+        return {name: value for name, value in fields.items() if name not in {*leave_out, *young}}
 
 
 def names() -> list[str]:

@@ -47,7 +47,8 @@ def tune(suite: Suite, names: Sequence[str], scenarios: Sequence[str], data: Dat
     lines = []
     for scenario in scenarios:
         found = [_trials(job, data, seeds) for job in jobs_of(suite, names, [scenario])]
-        record = {"suite": suite.name, "scenario": scenario, "seeds": seeds, "first_seed": FIRST_SEED, "methods": found}
+        record = {"suite": suite.name, "scenario": scenario, "seeds": seeds, "first_seed": FIRST_SEED}
+        record |= {"tasks": suite.tasks, "methods": found}
         results.write_text(out / f"{suite.name}.{scenario}.json", json.dumps(record, indent=1) + "\n")
         lines += [_table(suite.name, scenario, found)]
     return "\n".join(lines)

@@ -50,9 +50,15 @@ suite = Suite(
         "er": {"learning_rate": 0.01},
         "derpp": {"learning_rate": 0.03},
         "condensate_projector": {"scale": 0.1},
+        "condensate_head": {"radius": 0.45},
         "random_ridge": {"ridge": 0.0001},
     },
-    options={"ewc": {"anchors": "latest"}},
+    options={
+        "ewc": {"anchors": "latest"},
+        "condensate_head": {"slots": 4000},
+        "condensate_memory": {"width": 300},
+        "patch_random": {"width": 300},
+    },
     batch_sizes={"condensate_memory": 500, "patch_random": 500, "random_ridge": 500},
     grids={
         "naive": {"learning_rate": (0.003, 0.01, 0.03, 0.1)},

@@ -15,7 +15,16 @@ suite = dataclasses.replace(
     name="split_mnist_wide",
     summary="MNIST, 5 tasks x 2 digits, one pass, MLP 784-1000-600-10",
     hidden=(1000, 600),
-    methods=("condensate_projector", "condensate_projector_on_surprise", "condensate_head"),
+    methods=(
+        "naive",
+        "ewc",
+        "owm",
+        "gpm",
+        "derpp",
+        "condensate_projector",
+        "condensate_projector_on_surprise",
+        "condensate_head",
+    ),
     seeds=5,
     grids={},
 )
