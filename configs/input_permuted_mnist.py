@@ -1,6 +1,6 @@
 """Input-permuted MNIST: a million images, one at a time, a new permutation of the pixels after every 5,000.
 
-    python -m benchmarks run input_permuted_mnist --steps 100000
+python -m benchmarks run input_permuted_mnist --steps 100000
 """
 
 from benchmarks.suite import Suite

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from neuroml import (
         activity,
+        adaptation,
         additive,
         condensate,
         double_well,
@@ -39,15 +40,22 @@ if TYPE_CHECKING:
     from neuroml.modules.condensate_memory import CondensateMemory
     from neuroml.modules.network import Network, from_linen, from_nnx
     from neuroml.modules.reference import cnn, mlp
+    from neuroml.renewing import renewal
+    from neuroml.rules.cbp import cbp
     from neuroml.rules.condensate_anchor import condensate_anchor
     from neuroml.rules.condensate_projector import condensate_projector
+    from neuroml.rules.decorrelation import decorrelation
     from neuroml.rules.derpp import derpp
     from neuroml.rules.er import er
     from neuroml.rules.ewc import ewc
     from neuroml.rules.gpm import gpm
+    from neuroml.rules.l2_init import l2_init
     from neuroml.rules.mas import mas
     from neuroml.rules.owm import owm
+    from neuroml.rules.shrink_perturb import shrink_perturb
     from neuroml.rules.si import si
+    from neuroml.rules.upgd import upgd
+    from neuroml.rules.weight_clipping import weight_clipping
     from neuroml.running import run
     from neuroml.schedule import every, on_surprise, surprise
 
@@ -56,6 +64,7 @@ __version__ = "0.1.0"
 # Where each public name lives; a name that maps to itself is a module.
 _MODULES = (
     "activity",
+    "adaptation",
     "additive",
     "condensate",
     "double_well",
@@ -72,7 +81,25 @@ _MODULES = (
     "streams",
     "wiring",
 )
+_RULES = (
+    "cbp",
+    "condensate_anchor",
+    "condensate_projector",
+    "decorrelation",
+    "derpp",
+    "er",
+    "ewc",
+    "gpm",
+    "l2_init",
+    "mas",
+    "owm",
+    "shrink_perturb",
+    "si",
+    "upgd",
+    "weight_clipping",
+)
 _HOMES = {
+    "renewal": "renewing",
     **{name: name for name in _MODULES},
     **dict.fromkeys(("consolidate", "describe", "penalty", "rule"), "core"),
     "Experiment": "experiment",
@@ -80,10 +107,7 @@ _HOMES = {
     "CondensateMemory": "modules.condensate_memory",
     **dict.fromkeys(("Network", "from_linen", "from_nnx"), "modules.network"),
     **dict.fromkeys(("cnn", "mlp"), "modules.reference"),
-    **{
-        name: f"rules.{name}"
-        for name in ("condensate_anchor", "condensate_projector", "derpp", "er", "ewc", "gpm", "mas", "owm", "si")
-    },
+    **{name: f"rules.{name}" for name in _RULES},
     "run": "running",
     **dict.fromkeys(("every", "on_surprise", "surprise"), "schedule"),
 }
@@ -93,12 +117,15 @@ __all__ = [
     "Experiment",
     "Network",
     "activity",
+    "adaptation",
     "additive",
+    "cbp",
     "cnn",
     "condensate",
     "condensate_anchor",
     "condensate_projector",
     "consolidate",
+    "decorrelation",
     "derpp",
     "describe",
     "double_well",
@@ -110,6 +137,7 @@ __all__ = [
     "from_linen",
     "from_nnx",
     "gpm",
+    "l2_init",
     "learner",
     "losses",
     "mas",
@@ -123,13 +151,17 @@ __all__ = [
     "penalty",
     "projection",
     "recall",
+    "renewal",
     "rule",
     "run",
     "sensitivity",
+    "shrink_perturb",
     "si",
     "slots",
     "streams",
     "surprise",
+    "upgd",
+    "weight_clipping",
     "wiring",
 ]
 

@@ -132,9 +132,10 @@ def describe(opt_state: Any) -> str:
     """
     if _nnx.is_optimizer(opt_state):
         opt_state = _nnx.pure_state(opt_state)
-    verbs = lambda node: _has(node, "consolidate") or _has(node, "penalty")
-    found = jax.tree_util.tree_leaves_with_path(opt_state, is_leaf=verbs)
-    lines = [_line(path, node) for path, node in found if verbs(node)]
+    verbs = ("consolidate", "penalty")
+    ours = lambda node: hasattr(type(node), "hyperparameters") or any(_has(node, verb) for verb in verbs)
+    found = jax.tree_util.tree_leaves_with_path(opt_state, is_leaf=ours)
+    lines = [_line(path, node) for path, node in found if ours(node)]
     return "\n".join(lines) if lines else "no rules: a plain optimizer"
 
 

@@ -103,7 +103,7 @@ def inputs(tree: Any, activity: Any, windows: Windows | None = None) -> dict[str
     Raises:
       UsageError: a layer has no activity, or one of another width.
     """
-    given = _by_home(activity)
+    given = by_home(activity)
     return {
         home: _rows(home, layer, given, (windows or {}).get(home, (1, "SAME"))) for home, layer in layers(tree).items()
     }
@@ -163,7 +163,8 @@ def _layer(leaves: list[tuple[int, Any]]) -> Layer | None:
     return Layer(place, biases[0] if len(biases) == 1 else None, shape)
 
 
-def _by_home(activity: Any) -> dict[str, Array]:
+def by_home(activity: Any) -> dict[str, Array]:
+    """Returns the inputs of the layers by the layers' paths."""
     leaves = jax.tree_util.tree_leaves_with_path(activity, is_leaf=core.is_hidden)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 

@@ -42,6 +42,10 @@ def batch_of(key, n=6):
     return jax.random.normal(key, (n, 4)), jax.random.randint(jax.random.fold_in(key, 1), (n,), 0, 3)
 
 
+WIRING = {
+    "hidden": {"kernel": ("input", "hidden"), "bias": ("hidden",)},
+    "head": {"kernel": ("hidden", "output"), "bias": ("output",)},
+}
 EXAMPLE = (jnp.zeros(4), jnp.int32(0))
 
 
@@ -76,6 +80,9 @@ class Row(NamedTuple):
     static: tuple[str, ...] = ()  # arguments that inject_hyperparams must leave alone
     strength: float = 0.3
     strengths: tuple[str, ...] = ("strength",)  # leaves that must all be zero for the rule to be inert
+    off: float = 0.0  # the value of the strengths at which the rule is inert
+    apart: bool = True  # what it does to a layer does not depend on which others it sees
+    whole: bool = False  # needs to see all layers: nothing may be masked
     penalizes: bool = True  # has a `penalty`; a rule that only gates or projects the update has none
 
 
@@ -128,6 +135,53 @@ ROWS = [
     Row("condensate_projector", neuroml.condensate_projector, words=("activity",), last=True, penalizes=False),
     Row("gpm", neuroml.gpm, words=("activity",), last=True, penalizes=False),
     Row("owm", neuroml.owm, words=("activity",), last=True, penalizes=False, waits=False),
+    Row(
+        "cbp",
+        lambda s: neuroml.cbp(WIRING, init_params, rate=s, maturity=1),
+        words=("activity", "key"),
+        last=True,
+        penalizes=False,
+        waits=False,
+        whole=True,
+        strengths=("rate",),
+    ),
+    Row(
+        "decorrelation",
+        functools.partial(neuroml.decorrelation, every=2),
+        words=("activity",),
+        waits=False,
+        penalizes=False,
+    ),
+    Row("l2_init", neuroml.l2_init, waits=False),
+    Row("l2_init_wasserstein", functools.partial(neuroml.l2_init, form="wasserstein"), waits=False),
+    Row(
+        "shrink_perturb",
+        lambda s: neuroml.shrink_perturb(s, noise=s),
+        words=("key",),
+        last=True,
+        waits=False,
+        apart=False,
+        penalizes=False,
+        strengths=("shrink", "noise"),
+    ),
+    Row(
+        "upgd",
+        lambda s: neuroml.upgd(s, noise=s),
+        words=("key",),
+        waits=False,
+        apart=False,
+        penalizes=False,
+        strengths=("strength", "noise"),
+    ),
+    Row(
+        "weight_clipping",
+        neuroml.weight_clipping,
+        last=True,
+        waits=False,
+        penalizes=False,
+        strengths=("factor",),
+        off=jnp.inf,
+    ),
     Row("every", _every, waits=False),
     Row("on_surprise", _on_surprise, words=("value",)),
 ]

@@ -1,0 +1,61 @@
+"""Renewal: an optimizer beside a rule that replaces neurons, whose old momenta must not drive the new weights."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from neuroml import core, units
+
+
+class RenewalState(NamedTuple):
+    """State of `renewal`."""
+
+    base: Any  # the optimizer's
+    rule: Any
+
+
+def renewal(
+    base: optax.GradientTransformation, rule: optax.GradientTransformation, wiring: Any
+) -> optax.GradientTransformationExtraArgs:
+    """Chains an optimizer with a rule that replaces neurons, and clears the moments of the weights it replaces.
+
+    Every array in the state of `base` that is like the weights (momentum, both moments of Adam, whatever a chain
+    holds) becomes zero where a weight enters or leaves a neuron that the rule has just replaced. Counts stay: Adam's
+    first steps of a new weight are up to three times its usual ones, since zero moments are not corrected again.
+
+    Args:
+      base: what makes the steps: `optax.adam(1e-3)`, or a chain.
+      rule: one that replaces neurons, such as `neuroml.cbp`: its state says in `renewed` which neurons those are.
+      wiring: the names of the axes of the weights that the rule was given.
+
+    Returns:
+      A transformation in the place of `optax.chain(base, rule)`; with plain SGD, which keeps no moments, the same.
+
+    >>> import neuroml
+    >>> params = {"a": {"kernel": jnp.ones((2, 3))}, "b": {"kernel": jnp.ones((3, 1))}}
+    >>> names = {"a": {"kernel": ("input", "hidden")}, "b": {"kernel": ("hidden", "output")}}
+    >>> tx = renewal(optax.adam(1e-3), neuroml.cbp(names, lambda key: params, rate=1e-4), names)
+    >>> core.describe(tx.init(params)).split(":")[0]
+    '.rule CBPState'
+    """
+    inner = optax.with_extra_args_support(base)
+    last = optax.with_extra_args_support(rule)
+
+    def init(params):
+        return RenewalState(base.init(params), rule.init(params))
+
+    def update(updates, state, params, **words):
+        updates, kept = inner.update(updates, state.base, params, **words)
+        updates, after = last.update(updates, state.rule, params, **words)
+        some = jnp.any(jnp.array([which.any() for which in after.renewed.values()]))
+        forget = lambda moment, gone: jnp.where(gone, jnp.zeros_like(moment), moment)
+
+        def clear(old):
+            gone = units.touched(units.find(wiring, params), params, after.renewed)
+            return optax.tree.map_params(base, forget, old, gone)
+
+        return updates, RenewalState(jax.lax.cond(some, clear, lambda old: old, kept), after)
+
+    return core.rule(init, update)

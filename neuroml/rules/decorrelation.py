@@ -1,0 +1,141 @@
+"""Decorrelation: each layer learns as if its inputs were not correlated, as lateral inhibition would make them."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from neuroml import core, projection
+from neuroml.errors import UsageError
+
+TINY = 1e-12
+
+
+class Inputs(NamedTuple):
+    """What is known of the inputs of one layer, a 1 for the bias behind."""
+
+    moment: jax.Array  # [inputs, inputs]: running mean of x x^T
+    inverse: jax.Array  # [inputs, inputs]: at the last solution
+
+
+class DecorrelationState(NamedTuple):
+    """State of `decorrelation`."""
+
+    layers: dict[str, Inputs]
+    count: jax.Array  # () int32: updates so far
+    strength: jax.Array  # ()
+    ridge: jax.Array  # ()
+    decay: jax.Array  # ()
+
+    hyperparameters = ("strength", "ridge", "decay")
+
+
+def decorrelation(
+    strength: ArrayLike = 1.0,
+    *,
+    ridge: ArrayLike = 0.1,
+    decay: ArrayLike = 0.999,
+    every: int = 100,
+    largest: int = 512,
+    windows: projection.Windows | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Multiplies the gradient of each layer by the inverse second moment of what the layer is given.
+
+        moment   = decay * moment + (1 - decay) * mean x x^T                         x: inputs, 1 for the bias behind
+        inverse  = (1 + ridge) * (moment / unit + ridge * I)^-1,  unit = trace(moment) / inputs     every so many steps
+        gradient = (1 - strength) * gradient + strength * inverse @ gradient
+
+    Where inputs come together, a plain gradient learns along their common direction many times faster than along what
+    tells them apart. With uncorrelated inputs of equal size the rule changes nothing.
+
+    Args:
+      strength: 0 is inert, 1 decorrelates fully.
+      ridge: in units of the layer's mean eigenvalue; larger is closer to the plain gradient.
+      decay: of the running second moment, in [0, 1).
+      every: updates between solutions, which cost inputs^3.
+      largest: layers with more inputs are left as they are.
+      windows: strides and padding of convolutions other than stride 1 and "SAME", by layer path.
+
+    Returns:
+      A rule that needs the word `activity`. First in the chain, before the optimizer. Memory is 2 inputs^2 a layer. A
+      batch whose inputs are not finite leaves the moments unharmed.
+
+    Raises:
+      UsageError: no layer, or none of at most `largest` inputs; an activity that does not fit; `every` below 1.
+
+    Reference:
+      Benzing 2022, "Gradient descent on neurons and its link to approximate second-order optimization" (FOOF), of
+      which this is the streaming form; as lateral inhibition: Ahmad et al. 2023, "Constrained parameter inference as a
+      principle for learning".
+
+    How ours differs: the ridge is relative to the layer, and scaled so that whitened inputs are left alone; the inverse
+    is that of some steps ago.
+
+    >>> params = {"kernel": jnp.zeros((2, 1))}
+    >>> tx = decorrelation(ridge=0.01, decay=0.0, every=1)
+    >>> x = jnp.array([[1.0, 0.9], [0.9, 1.0]])                                              # they go together
+    >>> gradient = {"kernel": x.sum(0)[:, None]}
+    >>> step, _ = tx.update(gradient, tx.init(params), params, activity=x)
+    >>> bool(step["kernel"].sum() < gradient["kernel"].sum())
+    True
+    """
+    if every < 1:
+        raise UsageError(f"every={every} must be at least 1.")
+    given = {"strength": strength, "ridge": ridge, "decay": decay}
+
+    def blank(sizes):
+        small = {home: size for home, size in sizes.items() if size <= largest}
+        if not small:
+            raise UsageError(f"no layer has at most largest={largest} inputs: they have {sizes}.")
+        return {home: Inputs(jnp.zeros((size, size)), jnp.eye(size)) for home, size in small.items()}
+
+    def init(params):
+        layers = projection.begin("decorrelation", params, blank)
+        return DecorrelationState(layers, jnp.int32(0), **{name: core.leaf(value) for name, value in given.items()})
+
+    def decorrelation(updates, state, params, *, activity, **_):
+        del params
+        state = core.live(state, **given)
+        rows = {
+            home: row for home, row in projection.inputs(updates, activity, windows).items() if home in state.layers
+        }
+        ok = projection.finite({home: rows[home] for home in state.layers})
+        layers = {home: _met(state, one, rows[home], ok) for home, one in state.layers.items()}
+        due = (state.count + 1) % every == 0
+        solve = lambda known: {home: one._replace(inverse=_solved(one, state.ridge)) for home, one in known.items()}
+        layers = jax.lax.cond(due, solve, lambda known: known, layers)
+        given_steps = projection.matrices(updates)
+        turn = lambda home, step: step + state.strength * _change(layers[home].inverse, step, rows[home])
+        steps = {home: turn(home, step) if home in layers else step for home, step in given_steps.items()}
+        return projection.replace(updates, steps), state._replace(layers=layers, count=state.count + 1)
+
+    return core.rule(init, decorrelation)
+
+
+def _met(state: DecorrelationState, one: Inputs, rows: Array, ok: Array) -> Inputs:
+    """Returns the layer's record after one more batch."""
+    new = one.moment + (1 - state.decay) * (projection.second_moment(rows) - one.moment)
+    return one._replace(moment=jnp.where(ok, new, one.moment))
+
+
+def _change(inverse: Array, step: Array, rows: Array) -> Array:
+    """Returns `inverse @ step - step`.
+
+    The gradient of one example is an outer product with its input x: then `inverse @ x` is all there is to compute.
+    (What of the step is no such product, say a penalty's part, is left as it is.)
+    """
+    inverse = inverse.astype(step.dtype)
+    if rows.shape[0] > 1:
+        return inverse @ step - step
+    x = rows[0].astype(step.dtype)
+    return jnp.outer(inverse @ x - x, (x @ step) / jnp.maximum(x @ x, TINY))
+
+
+def _solved(one: Inputs, ridge: Array) -> Float[Array, "inputs inputs"]:
+    size = one.moment.shape[0]
+    unit = jnp.maximum(jnp.trace(one.moment) / size, jnp.finfo(jnp.float32).tiny)
+    factor = jax.scipy.linalg.cho_factor(one.moment / unit + ridge * jnp.eye(size))
+    return (1 + ridge) * jax.scipy.linalg.cho_solve(factor, jnp.eye(size))

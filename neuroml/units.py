@@ -1,0 +1,157 @@
+"""Units: the neurons between layers, what they answer, and how to give one a fresh start.
+
+A rule that judges or replaces neurons is told the `wiring` of the weights (`neuroml.wiring`): a population is between
+layers if some layer makes it and another reads it. What its neurons answer is what the reading layer is given, so it
+comes with the word `activity`, from an unchanged model.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from neuroml import core, projection
+from neuroml.errors import UsageError
+
+
+class Units(NamedTuple):
+    """The neurons of one population."""
+
+    size: int
+    makers: tuple[str, ...]  # layers whose outputs they are
+    readers: tuple[str, ...]  # layers that they feed
+
+
+def find(wiring: Any, params: Any) -> dict[str, Units]:
+    """Returns the populations that lie between layers.
+
+    Args:
+      wiring: tuples of axis names in the place of the arrays, as `neuroml.wiring` has them.
+      params: the weights.
+
+    Raises:
+      UsageError: a layer has no names, or axes of different size have the same name.
+
+    >>> layer = lambda *shape: {"kernel": jnp.zeros(shape)}
+    >>> names = {"a": {"kernel": ("input", "hidden")}, "b": {"kernel": ("hidden", "output")}}
+    >>> find(names, {"a": layer(2, 3), "b": layer(3, 1)})
+    {'hidden': Units(size=3, makers=('a',), readers=('b',))}
+    """
+    names, made, read, sizes = _names(wiring), {}, {}, {}
+    for home, layer in projection.layers(params).items():
+        if home not in names:
+            raise UsageError(f"the wiring has no names for the kernel of layer {home!r}: give a tuple, or None each.")
+        before, after = names[home][-2:]
+        for name, size, where in ((before, layer.shape[-2], read), (after, layer.shape[-1], made)):
+            if sizes.setdefault(name, size) != size and name is not None:
+                raise UsageError(f"population {name!r} has {sizes[name]} neurons, but {size} in layer {home!r}.")
+            where.setdefault(name, []).append(home)
+    between = [name for name in made if name in read and name is not None]
+    return {name: Units(sizes[name], tuple(made[name]), tuple(read[name])) for name in between}
+
+
+def begin(rule: str, wiring: Any, params: Any, blank: Callable[[int], Any]) -> Any:
+    """Returns `{population: blank(size)}`: what `rule` knows of the neurons before the first update.
+
+    Raises:
+      UsageError: no population lies between two layers that the rule can see.
+    """
+    if not jax.tree.leaves(params, is_leaf=core.is_hidden):
+        return jnp.zeros(())  # not weights but the placeholder of `optax.tree.map_params`
+    found = find(wiring, params)
+    if not found:
+        raise UsageError(
+            f"{rule} found no population between two layers: the wiring must name an axis of the outputs of one "
+            "layer and of the inputs of another alike, and `optax.masked` must hide neither."
+        )
+    return {name: blank(units.size) for name, units in found.items()}
+
+
+def outputs(found: Mapping[str, Units], activity: Any) -> dict[str, Float[Array, "n size"]]:
+    """Returns what each population answers: a row an example, or a place of the image where there is one.
+
+    Raises:
+      UsageError: `activity` lacks the layer that reads a population.
+    """
+    given = projection.by_home(activity)
+    rows = {}
+    for name, units in found.items():
+        reader = units.readers[0]
+        if reader not in given:
+            raise UsageError(f"`activity` lacks layer {reader!r}, which reads population {name!r}; it has {[*given]}.")
+        rows[name] = jnp.reshape(given[reader], (-1, units.size)).astype(jnp.float32)
+    return rows
+
+
+def incoming(found: Mapping[str, Units], tree: Any) -> dict[str, Float[Array, " size"]]:
+    """Returns the sum of the magnitudes of each neuron's incoming weights, biases left out."""
+    kernels = _kernels(tree)
+    total = lambda kernel: jnp.abs(kernel).astype(jnp.float32).sum(range(kernel.ndim - 1))
+    return {name: sum(total(kernels[home]) for home in units.makers) for name, units in found.items()}
+
+
+def outgoing(found: Mapping[str, Units], tree: Any) -> dict[str, Float[Array, " size"]]:
+    """Returns the sum of the magnitudes of each neuron's outgoing weights."""
+    kernels = _kernels(tree)
+
+    def total(kernel):
+        return jnp.abs(kernel).astype(jnp.float32).sum((*range(kernel.ndim - 2), kernel.ndim - 1))
+
+    return {name: sum(total(kernels[home]) for home in units.readers) for name, units in found.items()}
+
+
+def pull(
+    found: Mapping[str, Units], updates: Any, params: Any, fresh: Any, share: Mapping[str, Float[Array, " size"]]
+) -> Any:
+    """Returns updates that move neurons towards a fresh start: the given share of the way, 1 all of it.
+
+    Incoming weights and biases go to those of `fresh`, outgoing weights to zero. What the updates held for the share
+    that moves is dropped.
+
+    Args:
+      found: the populations.
+      updates: what would be added to the weights.
+      params: the weights.
+      fresh: weights of a new network.
+      share: for some populations, how far each neuron goes.
+    """
+    leaves, structure = jax.tree.flatten(updates)
+    old, new = jax.tree.leaves(params), jax.tree.leaves(fresh)
+    for place, part, enters in _places(found, updates, share):
+        part = part.astype(leaves[place].dtype)
+        target = new[place].astype(part.dtype) if enters else 0.0
+        leaves[place] = (1 - part) * leaves[place] + part * (target - old[place])
+    return structure.unflatten(leaves)
+
+
+def touched(found: Mapping[str, Units], params: Any, chosen: Mapping[str, Bool[Array, " size"]]) -> Any:
+    """Returns a tree like the weights that says which of them enter or leave a chosen neuron."""
+    leaves, structure = jax.tree.flatten(jax.tree.map(lambda leaf: jnp.zeros(jnp.shape(leaf), bool), params))
+    for place, part, _ in _places(found, params, chosen):
+        leaves[place] = leaves[place] | part
+    return structure.unflatten(leaves)
+
+
+def _places(found: Mapping[str, Units], tree: Any, values: Mapping[str, Array]) -> Iterator[tuple[int, Array, bool]]:
+    """Yields each array at a population as its place among the leaves, the values to broadcast, and if it enters."""
+    layers = projection.layers(tree)
+    for name, value in values.items():
+        for home in found[name].makers:
+            yield from ((place, value, True) for place in layers[home][:2] if place is not None)
+        for home in found[name].readers:
+            yield layers[home].kernel, value[:, None], False
+
+
+def _names(wiring: Any) -> dict[str, tuple[str | None, ...]]:
+    """Returns the names of the axes of each kernel, by layer."""
+    is_names = lambda node: isinstance(node, tuple)
+    paths = jax.tree_util.tree_leaves_with_path(wiring, is_leaf=is_names)
+    home = lambda path: jax.tree_util.keystr(path[:-1], simple=True, separator="/")
+    return {home(path): names for path, names in paths if is_names(names) and len(names) > 1}
+
+
+def _kernels(tree: Any) -> dict[str, Array]:
+    leaves = jax.tree.leaves(tree)
+    return {home: leaves[layer.kernel] for home, layer in projection.layers(tree).items()}
