@@ -40,6 +40,8 @@ class Run:
     """How many seeds, counted from 0; default: the suite's number."""
     data: str | None = None
     """Another data set in the place of the suite's, its hyperparameters unchanged."""
+    steps: int | None = None
+    """Only the first so many training steps, in whole tasks, of a stream that shows the same images in each task."""
     set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """name=value: a field of the protocol, or a hyperparameter of every method that has it, or method.name=value."""
     data_dir: Path | None = None

@@ -74,6 +74,16 @@ def _tune(command: cli.Tune) -> int:
     return 0
 
 
+def _tasks_of(one: suite.Suite, steps: int | None) -> int | None:
+    """Returns how many tasks, begun ones whole, so many steps are."""
+    if steps is None:
+        return None
+    each = one.iterations or (one.epochs or 1) * (one.examples or 0) // one.batch_size
+    if not each:
+        raise UsageError(f"{one.name} does not say how many examples a task has, so --steps cannot cut it.")
+    return min(one.tasks, max(1, -(-steps // each)))
+
+
 def _cut(one: suite.Suite, tasks: int | None) -> suite.Suite:
     """Returns the suite with its first tasks only."""
     if tasks is None:
@@ -149,6 +159,7 @@ def _jobs(command: cli.Run) -> tuple[list[Any], str]:
         one = dataclasses.replace(one, data=command.data)
     settings = dict(suite.parse_setting(text) for text in command.set)
     one = suite.change(one, settings, {name: methods[name] for name in names})
+    one = _cut(one, _tasks_of(one, command.steps))
     return runner.jobs_of(one, names, [command.scenario] if command.scenario else one.scenarios), usual
 
 
@@ -192,14 +203,16 @@ def _progress(jobs: list[Any], seeds: int) -> Any:
 
 
 def _draw(by_scenario: dict[str, list], out: Path, name: str) -> str:
-    from benchmarks import inside, plots
+    from benchmarks import inside, online_plots, plots
 
     overview = out / f"{name}.png"
-    plots.accuracy_over_tasks(by_scenario, overview)
+    online = all(online_plots.is_online(records) for records in by_scenario.values())
+    (online_plots.online_accuracy if online else plots.accuracy_over_tasks)(by_scenario, overview)
     for scenario, records in by_scenario.items():
         sequential = [record for record in records if len(record["accuracy"]) > 1]
-        if sequential:
+        if sequential and not online:
             plots.per_task(sequential, out / f"{name}.{scenario}.tasks.png")
+        if sequential:
             inside.reports(sequential, out / f"{name}.{scenario}.inside.png")
     return overview.name
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import plots
+from benchmarks import online_plots, plots
 from benchmarks.results import Record
 from benchmarks.statistics import mean_interval
 from neuroml.errors import UsageError
@@ -17,8 +17,12 @@ PANELS = {
     "slots": "slots",
     "largest": "examples in the largest slot",
     "purity": "mass in its slot's main class (%)",
+    "dormant": "dormant units (%)",
+    "effective": "effective rank of the last layer",
+    "weight": "root mean square of the weights",
+    "replaced": "units replaced so far",
 }
-SHARES = ("held", "purity")
+SHARES = ("held", "purity", "dormant")
 
 
 def reports(records: Sequence[Record], path: Path | str) -> bool:
@@ -44,7 +48,9 @@ def reports(records: Sequence[Record], path: Path | str) -> bool:
                 if name.startswith(kind):
                     values = np.array([run["report"][name] for run in runs], float)
                     values = 100 * values if kind in SHARES else values
-                    plots.line(ax, np.arange(values.shape[1]) + 1, values, styles[label, name])
+                    few = values.shape[1] <= online_plots.POINTS
+                    style = styles[label, name] if few else {**styles[label, name], "marker": ""}
+                    plots.line(ax, *online_plots.stretches(values), style)
             plots.finish(ax, "", values.shape[1])
             ax.set_ylabel(PANELS[kind])
             ax.set_ylim(0, 100 if kind in SHARES else None)

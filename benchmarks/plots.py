@@ -40,6 +40,8 @@ METHODS = (
     *("ewc_every", "bic", "gpm", "si_every", "si_on_surprise", "redo"),
     *("condensate_projector", "condensate_head", "condensate_memory", "condensate_contexts", "random_ridge"),
     *("condensate_projector_on_surprise", "condensate_shuffled", "condensate_anchor", "patch_random"),
+    *("sgd", "adamw", "upgd", "l2_init", "shrink_perturb", "weight_clipping"),
+    *("adam", "layer_norm", "crelu", "regrama", "self_normalized_resets", "partial_resets", "spectral"),
 )
 LOOK = {
     "font.size": 8,
@@ -80,7 +82,7 @@ def accuracy_over_tasks(records_by_scenario: Mapping[str, Sequence[Record]], pat
     panels = {scenario: groups_of(records) for scenario, records in records_by_scenario.items()}
     if not panels:
         raise UsageError("cannot draw: there are no records.")
-    styles = _method_styles(panels.values())
+    styles = method_styles(panels.values())
     with canvas(path, max(3.4, 0.4 + 2.2 * len(panels)), 2.1, styles.values()) as figure:
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
         for ax, (scenario, groups) in zip(axes, panels.items(), strict=True):
@@ -172,7 +174,7 @@ def _seen(matrices: np.ndarray) -> np.ndarray:
 # --- looks ---------------------------------------------------------------------------------------------
 
 
-def _method_styles(panels: Iterable[Groups]) -> dict[str, Style]:
+def method_styles(panels: Iterable[Groups]) -> dict[str, Style]:
     """Returns the line of each label: its method's colour, and a marker that no line of that colour has."""
     runs: Groups = {}
     for groups in panels:

@@ -13,7 +13,7 @@ import numpy as np
 import neuroml
 from benchmarks import environment, results
 from benchmarks.suite import NETWORKS, STREAMS, Suite
-from neuroml import metrics
+from neuroml import adaptation, metrics, online
 from neuroml.errors import UsageError, unknown
 from neuroml.experiment import Experiment
 from neuroml.method import Method
@@ -22,6 +22,17 @@ from neuroml.running import Result, choose_modes, devices_for, run
 from neuroml.streams import scenarios
 from neuroml.streams.dataset import Dataset
 from neuroml.streams.scenarios import Maker
+
+# Metrics of the accuracy on each batch before it was learnt.
+ONLINE = {
+    "online_accuracy": online.online_accuracy,
+    "early_accuracy": online.early_accuracy,
+    "online_slope": online.online_slope,
+    "late_minus_early_tasks": online.late_minus_early_tasks,
+}
+
+# Vital signs at the end of the stream.
+VITALS = {"dead units": "dead_units", "dormant units": "dormant_units", "effective rank": "effective_rank"}
 
 # Points of a learning curve that a result file keeps.
 CURVE = 200
@@ -79,7 +90,7 @@ class Job:
         suite = self.suite
         return Experiment(
             self.method,
-            network_of(suite),
+            network_of(suite, self.method),
             maker_of(suite, self.scenario),
             batch_size=self.batch_size,
             epochs=suite.epochs,
@@ -88,17 +99,20 @@ class Job:
             options=self.options,
             samples=suite.samples,
             evaluation=suite.evaluation,
+            conditioning=adaptation.make(suite.conditioning) if suite.conditioning else None,
+            inspected=suite.inspected,
         )
 
 
-def network_of(suite: Suite) -> Callable[[tuple[int, ...], int], neuroml.Network]:
-    """Returns what makes the suite's network for an image shape and a number of outputs."""
+def network_of(suite: Suite, method: Method) -> Callable[[tuple[int, ...], int], neuroml.Network]:
+    """Returns what makes the network of a suite and method for an image shape and a number of outputs."""
+    settings = {"initialization": suite.initialization, **method.architecture}
     if suite.network == "mlp":
-        return lambda shape, outputs: neuroml.mlp(shape, suite.hidden, outputs, initialization=suite.initialization)
+        return lambda shape, outputs: neuroml.mlp(shape, suite.hidden, outputs, **settings)
     if suite.network == "cnn":
-        return lambda shape, outputs: neuroml.cnn(
-            (shape[0], shape[1], shape[2]), outputs=outputs, initialization=suite.initialization
-        )
+        if method.architecture:
+            raise UsageError(f"{method.summary!r} is for dense networks, and {suite.name} has network='cnn'.")
+        return lambda shape, outputs: neuroml.cnn((shape[0], shape[1], shape[2]), outputs=outputs, **settings)
     raise unknown("network", suite.network, NETWORKS)
 
 
@@ -212,7 +226,13 @@ def _record(job: Job, identity: str, seed: int, i: int, result: Result) -> dict[
         "loss_curve": _thinned(result.loss[i]),
         "online_accuracy_curve": _thinned(result.online_accuracy[i]),
         "diverged": diverged,
-        "metrics": {**_metrics(accuracy), **_context_metrics(result.contexts[i, -1])},
+        "metrics": {
+            **_metrics(accuracy),
+            **_context_metrics(result.contexts[i, -1]),
+            **_online_metrics(job, result.online_accuracy[i]),
+            **{name: float(result.report[title][i, -1]) for title, name in VITALS.items() if title in result.report},
+        },
+        "online_by_task": _by_task(job, result.online_accuracy[i]),
         "report": {name: values[i].astype(float).tolist() for name, values in result.report.items()},
         "bytes": result.bytes,
         "flops": result.flops,
@@ -241,6 +261,18 @@ def _metrics(accuracy: np.ndarray) -> dict[str, float | None]:
     }
     found = {name: float(measure(accuracy)) if square else None for name, measure in later.items()}
     return {"accuracy": float(metrics.average_accuracy(accuracy)), **found}
+
+
+def _online_metrics(job: Job, steps: np.ndarray) -> dict[str, float]:
+    """Returns the metrics of the accuracy of steps [phases, steps], where the suite is about it."""
+    if job.suite.measure != "online_accuracy":
+        return {}
+    return {name: float(measure(steps)) for name, measure in ONLINE.items()}
+
+
+def _by_task(job: Job, steps: np.ndarray) -> list[float]:
+    """Returns the online accuracy of each task, where the suite is about it."""
+    return [float(f"{x:.5g}") for x in np.nanmean(steps, axis=1)] if job.suite.measure == "online_accuracy" else []
 
 
 def _context_metrics(counts: np.ndarray) -> dict[str, float]:

@@ -14,7 +14,8 @@ NETWORKS = ("mlp", "cnn")
 
 # Fields that `--set` may not touch: they have options of their own, or are not numbers.
 _TABLES = ("hyperparameters", "options", "grids", "batch_sizes")
-YOUNG = ("examples",)
+YOUNG = ("examples", "conditioning")
+MEASURES = ("accuracy", "online_accuracy")
 _FIXED = ("name", "summary", "scenarios", "methods", "seeds", *_TABLES, "stream", "data")
 
 
@@ -41,6 +42,9 @@ class Suite:
     learning_rate: float = 1e-3
     samples: int = 1000  # training examples of a task that a consolidation may look at
     evaluation: str = "all"  # "ends": after a task it alone is tested, and all at the end
+    measure: str = "accuracy"  # what the suite is about; "online_accuracy": on each batch before it is learnt
+    conditioning: float = 0.0  # decay of the running statistics that normalize every method's inputs; 0: none
+    inspected: int = 0  # examples on which the network's vital signs are taken after each task
     methods: tuple[str, ...] = ("naive", "joint", "ewc", "si", "er")
     seeds: int = 5
     # {method: {name: value, or {scenario: value}}}: numbers, which may be swept, and static options.
@@ -54,6 +58,10 @@ class Suite:
     def __post_init__(self):
         if any(size < 1 for size in self.hidden):
             raise UsageError(f"hidden={self.hidden}: every layer needs at least 1 neuron.")
+        if not 0 <= self.conditioning < 1:
+            raise UsageError(f"conditioning={self.conditioning} is a decay: at least 0 (none) and below 1.")
+        if self.measure not in MEASURES:
+            raise unknown("measure", self.measure, MEASURES)
 
     def given(self, method: str, scenario: str) -> dict[str, Any]:
         """Returns the hyperparameters and options that the suite sets for a method in a scenario."""
@@ -63,7 +71,7 @@ class Suite:
     def protocol(self) -> dict[str, Any]:
         """Returns what is the same for all methods, as it goes into a result."""
         # When it is tested does not change what is learnt.
-        leave_out = ("name", "summary", "scenarios", "methods", "seeds", "evaluation", *_TABLES)
+        leave_out = ("name", "summary", "scenarios", "methods", "seeds", "evaluation", "measure", "inspected", *_TABLES)
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         # Fields younger than the first results are named only where they are set: an old result stays what it was.
         young = {name for name in YOUNG if not fields[name]}

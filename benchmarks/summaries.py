@@ -141,7 +141,8 @@ def _method_json(seeds: list[int], group: list[Record]) -> Record:
     summary = _summary("", group)
     runs = {record["seed"]: record for record in group}
     entry: Record = {}
-    for name in ("accuracy", "forgetting"):
+    online = ("online_accuracy",) if "online_accuracy" in summary.metrics else ()
+    for name in ("accuracy", "forgetting", *online):
         values = [metric(runs[seed], name) if seed in runs else None for seed in seeds]
         mean, low, high = mean_interval(values)
         entry[name] = {"mean": mean, "ci95": [low, high], "per_seed": values}

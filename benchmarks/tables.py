@@ -6,7 +6,7 @@ README, all text between the two markers of a table is generated, and can be che
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -140,14 +140,12 @@ def _apart(summaries: Iterable[Summary]) -> list[list[Summary]]:
 def _cells(group: list[Summary]) -> list[list[str]]:
     """Returns the header and a row for each summary."""
     unit, name = _flop_unit(group)
-    shares = {"accuracy": "accuracy", "forgetting": "forgetting"}
-    if any("context_accuracy" in summary.metrics for summary in group):
-        shares["context_accuracy"] = "context inferred"
-    header = ["method", *shares.values(), "seeds", "MB", name, "seconds"]
+    columns = _columns(group)
+    header = ["method", *(title for title, _ in columns.values()), "seeds", "MB", name, "seconds"]
     return [header] + [
         [
             summary.label,
-            *(_per_cent(summary.metrics.get(metric, UNKNOWN)) for metric in shares),
+            *(show(summary.metrics.get(metric, UNKNOWN)) for metric, (_, show) in columns.items()),
             _seeds(summary),
             _quantity(summary.bytes / 1e6),
             _quantity(summary.flops / unit),
@@ -155,6 +153,15 @@ def _cells(group: list[Summary]) -> list[list[str]]:
         ]
         for summary in group
     ]
+
+
+def _columns(group: list[Summary]) -> dict[str, tuple[str, Callable[[Interval], str]]]:
+    """Returns which metrics a table shows: {metric: (title, how a mean is written)}."""
+    known = {metric for summary in group for metric in summary.metrics}
+    if "online_accuracy" in known:
+        return {metric: column for metric, column in ONLINE.items() if metric in known}
+    context = {"context_accuracy": ("context inferred", _per_cent)} if "context_accuracy" in known else {}
+    return {"accuracy": ("accuracy", _per_cent), "forgetting": ("forgetting", _per_cent), **context}
 
 
 def _caption(group: list[Summary]) -> str:
@@ -166,6 +173,8 @@ def _caption(group: list[Summary]) -> str:
     about = dict.fromkeys(part for part in (first.suite, first.data, scenario, seeds) if part)
     inferred = any("context_accuracy" in summary.metrics for summary in group)
     context = "\nContext inferred: test images taken for the context of their own task, in %." if inferred else ""
+    if any("online_accuracy" in summary.metrics for summary in group):
+        return f"{', '.join(about)}. {ONLINE_CAPTION}\nMB, {_flop_unit(group)[1]} and seconds of one seed."
     return (
         f"{', '.join(about)}. Accuracy and forgetting in %: mean ± half the 95 % Student-t interval.\n"
         f"MB, {_flop_unit(group)[1]} and seconds of one seed.{context}"
@@ -190,6 +199,27 @@ def _per_cent(interval: Interval) -> str:
     mean = f"{100 * interval.mean:.1f}"
     mean = "0.0" if mean == "-0.0" else mean
     return mean if math.isnan(interval.low) else f"{mean} ± {100 * interval.half_width:.1f}"
+
+
+def _plain(interval: Interval) -> str:
+    """Returns the mean of a quantity that is no share."""
+    return _quantity(interval.mean)
+
+
+ONLINE: dict[str, tuple[str, Callable[[Interval], str]]] = {
+    "online_accuracy": ("online accuracy", _per_cent),
+    "early_accuracy": ("first 250 steps", _per_cent),
+    "online_slope": ("slope", _per_cent),
+    "late_minus_early_tasks": ("last - first tasks", _per_cent),
+    "forgetting": ("forgetting", _per_cent),
+    "dormant_units": ("dormant units", _per_cent),
+    "effective_rank": ("rank", _plain),
+}
+ONLINE_CAPTION = (
+    "Online accuracy (on each batch before it is learnt), the same in the\nfirst 250 steps of a task, its slope in points"
+    " per 100 tasks, last minus first tenth of the tasks, and forgetting in %: mean ± half\nthe 95 % Student-t interval."
+    " Dormant units in % and effective rank of the last layer at the end."
+)
 
 
 def _quantity(number: float) -> str:

@@ -27,7 +27,7 @@ def tune(suite: Suite, names: Sequence[str], scenarios: Sequence[str], data: Dat
     """Tries the suite's grid for each method and scenario; returns the table of trials and writes it with the choices.
 
     Args:
-      suite: the suite; `suite.grids[method] = {hyperparameter: values}`, one hyperparameter a method.
+      suite: the suite; `suite.grids[method] = {hyperparameter: values}`; several are tried together, value by value.
       names: methods.
       scenarios: scenarios.
       data: the data set with held-out training images as its test set: `Dataset.held_out()`.
@@ -55,29 +55,33 @@ def tune(suite: Suite, names: Sequence[str], scenarios: Sequence[str], data: Dat
 
 
 def _trials(job: Job, data: Dataset, seeds: int) -> dict[str, Any]:
-    (name, values), *rest = job.suite.grids[job.name].items()
-    if rest:
-        raise UsageError(f"the grid of {job.name} has several hyperparameters; one is tuned at a time.")
-    settings = {**job.hyperparameters, name: list(values)}
+    grid = {name: list(values) for name, values in job.suite.grids[job.name].items()}
+    settings = {**job.hyperparameters, **grid}
     tuning = range(FIRST_SEED, FIRST_SEED + seeds)
     result = run(job.experiment, data, seeds=tuning, hyperparameters=settings)
-    final = result.accuracy[:, :, -1].mean(-1)  # [values, seeds]
+    online = job.suite.measure == "online_accuracy"
+    final = result.online_accuracy.mean((2, 3)) if online else result.accuracy[:, :, -1].mean(-1)  # [trials, seeds]
     diverged = [bool((seeds[:, 0] >= 0).any()) for seeds in result.diverged]
     score = np.where(diverged, -np.inf, final.mean(1))
+    trials = [trial[0] if len(trial) == 1 else list(trial) for trial in zip(*grid.values(), strict=True)]
     return {
         "method": job.name,
-        "hyperparameter": name,
-        "values": list(values),
+        "hyperparameter": ", ".join(grid),
+        "values": trials,
         "accuracy": [None if bad else float(s) for s, bad in zip(score, diverged, strict=True)],
-        "chosen": values[int(score.argmax())],
+        "chosen": trials[int(score.argmax())],
     }
+
+
+def _named(trial: Any) -> str:
+    return f"{trial:g}" if not isinstance(trial, list) else f"({', '.join(f'{value:g}' for value in trial)})"
 
 
 def _table(suite: str, scenario: str, found: list[dict[str, Any]]) -> str:
     lines = [f"{suite}, {scenario}-incremental: accuracy on held-out training images in %, chosen value in bold", ""]
     for row in found:
         cells = [
-            f"{'**' if value == row['chosen'] else ''}{value:g}: {'diverged' if a is None else f'{100 * a:.1f}'}"
+            f"{'**' if value == row['chosen'] else ''}{_named(value)}: {'diverged' if a is None else f'{100 * a:.1f}'}"
             f"{'**' if value == row['chosen'] else ''}"
             for value, a in zip(row["values"], row["accuracy"], strict=True)
         ]

@@ -1,6 +1,9 @@
 """Input-permuted MNIST: a million images, one at a time, a new permutation of the pixels after every 5,000.
 
-python -m benchmarks run input_permuted_mnist --steps 100000
+    python -m benchmarks run input_permuted_mnist --methods sgd,adamw,cbp,upgd,homeostasis --seeds 3 --steps 100000
+
+The protocol of Elsayed and Mahmood 2024 (UPGD): MLP 784-300-150-10 in PyTorch's initialization, batches of 1, accuracy
+on each image before it is learnt, over the whole stream.
 """
 
 from benchmarks.suite import Suite
@@ -14,11 +17,18 @@ suite = Suite(
     tasks=200,
     examples=5000,
     hidden=(300, 150),
+    initialization="torch",
     batch_size=1,
     epochs=1,
     optimizer="sgd",
     learning_rate=0.01,
     evaluation="ends",
-    methods=("naive",),
+    measure="online_accuracy",
+    inspected=500,
+    methods=("sgd", "adamw", "l2_init", "shrink_perturb", "weight_clipping", "upgd", "cbp", "homeostasis"),
     seeds=20,
+    hyperparameters={
+        "adamw": {"learning_rate": 1e-4},
+        "homeostasis": {"learning_rate": 0.005},
+    },
 )

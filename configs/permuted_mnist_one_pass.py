@@ -39,6 +39,13 @@ suite = Suite(
     ),
     seeds=5,
     hyperparameters={
+        "naive": {"learning_rate": 0.1},
+        "ewc": {"strength": 100.0},
+        "si": {"strength": 1.0},
+        "owm": {"alpha": 10.0},
+        "gpm": {"threshold": 0.9},
+        "er": {"learning_rate": 0.3},
+        "derpp": {"learning_rate": 0.3},
         "condensate_projector": {"learning_rate": 0.5, "scale": 0.3},
         "condensate_projector_on_surprise": {"learning_rate": 0.5, "scale": 0.3},
         "condensate_contexts": {"ridge": 0.001},

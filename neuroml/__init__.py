@@ -52,8 +52,13 @@ if TYPE_CHECKING:
     from neuroml.rules.l2_init import l2_init
     from neuroml.rules.mas import mas
     from neuroml.rules.owm import owm
+    from neuroml.rules.partial_resets import partial_resets
+    from neuroml.rules.redo import redo
+    from neuroml.rules.regrama import regrama
+    from neuroml.rules.self_normalized_resets import self_normalized_resets
     from neuroml.rules.shrink_perturb import shrink_perturb
     from neuroml.rules.si import si
+    from neuroml.rules.spectral import spectral_regularization
     from neuroml.rules.upgd import upgd
     from neuroml.rules.weight_clipping import weight_clipping
     from neuroml.running import run
@@ -93,6 +98,10 @@ _RULES = (
     "l2_init",
     "mas",
     "owm",
+    "partial_resets",
+    "redo",
+    "regrama",
+    "self_normalized_resets",
     "shrink_perturb",
     "si",
     "upgd",
@@ -108,6 +117,7 @@ _HOMES = {
     **dict.fromkeys(("Network", "from_linen", "from_nnx"), "modules.network"),
     **dict.fromkeys(("cnn", "mlp"), "modules.reference"),
     **{name: f"rules.{name}" for name in _RULES},
+    "spectral_regularization": "rules.spectral",
     "run": "running",
     **dict.fromkeys(("every", "on_surprise", "surprise"), "schedule"),
 }
@@ -148,16 +158,21 @@ __all__ = [
     "modules",
     "on_surprise",
     "owm",
+    "partial_resets",
     "penalty",
     "projection",
     "recall",
+    "redo",
+    "regrama",
     "renewal",
     "rule",
     "run",
+    "self_normalized_resets",
     "sensitivity",
     "shrink_perturb",
     "si",
     "slots",
+    "spectral_regularization",
     "streams",
     "surprise",
     "upgd",

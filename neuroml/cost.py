@@ -1,6 +1,7 @@
 """What a computation costs: bytes held and floating-point operations, counted without running it."""
 
 import math
+import re
 from typing import Any
 
 import jax
@@ -20,7 +21,7 @@ def flops(function: Any, *arguments: Any) -> float:
     """Returns the floating-point operations of `function(*arguments)`: matrix products, convolutions, factorizations.
 
     A product of [m, k] and [k, n] counts 2 m k n, a Cholesky factorization n^3 / 3, a triangular solve of m columns
-    m n^2. Loops of known length count each turn, branches the dearest one.
+    m n^2. Loops of known length count each turn, branches the dearest one, divided by n inside `one_in(n)`.
     Elementwise work is left out, as the field does; XLA's own count sees a loop's body only once.
 
     >>> import jax.numpy as jnp
@@ -28,6 +29,19 @@ def flops(function: Any, *arguments: Any) -> float:
     48.0
     """
     return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
+def one_in(turns: int) -> Any:
+    """Marks a `lax.cond` whose dear branch is taken in one of so many turns, for `flops`.
+
+    >>> import jax.numpy as jnp
+    >>> def now_and_then(step, a):
+    ...     with one_in(10):
+    ...         return jax.lax.cond(step % 10 == 0, lambda a: a @ a, lambda a: a, a)
+    >>> flops(now_and_then, 0, jnp.zeros((5, 5)))
+    25.0
+    """
+    return jax.named_scope(f"one_in_{turns}")
 
 
 def uses(primitive: str, function: Any, *arguments: Any) -> bool:
@@ -67,7 +81,8 @@ def _count_one(equation: Any) -> float:
         return float(math.prod(equation.outvars[0].aval.shape) * equation.invars[0].aval.shape[-1])
     inner = [_count(part) for part in _parts(parameters)]
     if name == "cond":
-        return max(inner, default=0.0)
+        turns = re.findall(r"one_in_(\d+)", str(equation.source_info.name_stack))
+        return max(inner, default=0.0) / int(turns[-1] if turns else 1)
     return float(sum(inner) * (parameters["length"] if name == "scan" else 1))
 
 

@@ -14,6 +14,8 @@ import optax
 from jaxtyping import Array
 
 from neuroml import losses
+from neuroml.adaptation import Adaptation
+from neuroml.conditioned import conditioned
 from neuroml.cost import flops, tree_bytes
 from neuroml.errors import UsageError, unknown
 from neuroml.learner import Learner, LearnerState, StepInfo, Task
@@ -60,6 +62,8 @@ class Experiment:
       options: static options of the method that differ from its own.
       samples: training examples of a task that a consolidation may look at (for the Fisher information).
       evaluation: "all" tests on every task after each phase; "ends" on the task just trained, and on all at the end.
+      conditioning: normalizes the inputs of every method that does not do so by itself; None leaves them as they are.
+      inspected: training examples of a phase on which the network's vital signs are taken at its end; 0 takes none.
     """
 
     method: Method
@@ -72,6 +76,8 @@ class Experiment:
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     samples: int = 1000
     evaluation: str = "all"
+    conditioning: Adaptation | None = None
+    inspected: int = 0
     _task: Callable[..., Task] = dataclasses.field(init=False, repr=False)
 
     def __post_init__(self):
@@ -109,11 +115,16 @@ class Experiment:
 
     def learner(self, stream: Stream, hyperparameters: Mapping[str, Array]) -> Learner:
         """Returns the learner for one setting of the hyperparameters."""
-        task = self.task(stream)
+        task, example = self.task(stream), stream.example()
         rate = hyperparameters["learning_rate"]
         base = OPTIMIZERS[self.optimizer](rate)
-        at = Situation(task, base, rate, stream.example(), self.batch_size, stream.outputs)
-        return self.method.make(at, {**self.options, **hyperparameters})
+        settings = {**self.options, **hyperparameters}
+        at = Situation(task, base, rate, example, self.batch_size, stream.outputs)
+        if self.conditioning is None or self.method.conditions:
+            return self.method.make(at, settings)
+        seen = example._replace(x=jnp.asarray(example.x, jnp.float32))
+        inner = self.method.make(at._replace(task=task._replace(scale=1.0), example=seen), settings)
+        return conditioned(inner, self.conditioning, example, task.scale)
 
     def begin(self, key: Array, hyperparameters: Mapping[str, Array], data: Dataset) -> tuple[Stream, LearnerState]:
         """Returns the stream and the learner's first state."""
@@ -165,7 +176,10 @@ class Experiment:
         answer = lambda batch: agent.predict(state, batch._replace(active=jnp.ones_like(batch.active)))
         wanted = self._tested(stream, phase)
         accuracy, contexts = stream.evaluate(answer, phase, wanted), self._contexts(agent, state, stream, wanted)
-        return state, Findings(accuracy, losses.finite(state.params), agent.report(state), contexts)
+        report = agent.report(state)
+        if self.inspected:
+            report |= agent.inspect(state, self._probe(stream, phase))
+        return state, Findings(accuracy, losses.finite(state.params), report, contexts)
 
     @property
     def consolidates(self) -> bool:
@@ -198,6 +212,9 @@ class Experiment:
     def _examples(self, key: Array, stream: Stream, phase: Array) -> Any:
         number = min(self.samples, stream.smallest)
         return stream.train_batch(phase, stream.order(key, phase, 1, number)[0])
+
+    def _probe(self, stream: Stream, phase: Array) -> Any:
+        return stream.train_batch(phase, jnp.arange(min(self.inspected, stream.smallest)))
 
     @property
     def _held(self) -> int:

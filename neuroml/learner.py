@@ -14,6 +14,7 @@ from neuroml import core, losses
 from neuroml.errors import UsageError
 from neuroml.modules.network import Network
 from neuroml.streams.stream import Batch
+from neuroml.vitals import vitals
 
 
 class LearnerState(NamedTuple):
@@ -60,6 +61,11 @@ def _nothing(state: LearnerState) -> dict[str, Array]:
     return {}
 
 
+def _nothing_to_see(state: LearnerState, batch: Batch) -> dict[str, Array]:
+    del batch
+    return _nothing(state)
+
+
 class Learner(NamedTuple):
     """Pure functions over a `LearnerState`; what has a default does nothing in a network that learns by gradient."""
 
@@ -70,6 +76,7 @@ class Learner(NamedTuple):
     prepare: Callable[..., LearnerState] = _unchanged  # (state, first examples, key) -> state, before the first step
     settle: Callable[[LearnerState], LearnerState] = _unchanged  # does what an answer needs; tells the learner nothing
     report: Callable[[LearnerState], dict[str, Array]] = _nothing  # scalars for logs
+    inspect: Callable[[LearnerState, Batch], dict[str, Array]] = _nothing_to_see  # vital signs, as scalars
     context: Callable[[LearnerState, Batch], Array] | None = None  # which of `contexts` contexts it infers
     contexts: int = 0
 
@@ -136,5 +143,12 @@ def make_learner(
             words["importance"] = importance(task.predict, state.params, examples, key)
         return state._replace(opt_state=core.consolidate(state.opt_state, state.params, **words))
 
+    def inspect(state, batch):
+        wiring = task.network.wiring
+        return (
+            {} if wiring is None else vitals(wiring(state.params), state.params, task.capture(state.params, batch)[1])
+        )
+
     predict = lambda state, batch: task.predict(state.params, batch)
-    return Learner(init, step, consolidate, predict, report=lambda state: core.report(state.opt_state))
+    report = lambda state: core.report(state.opt_state)
+    return Learner(init, step, consolidate, predict, report=report, inspect=inspect)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import optax
 
@@ -13,8 +13,7 @@ from neuroml.streams.stream import Batch
 Settings = Mapping[str, Any]
 
 
-@dataclasses.dataclass(frozen=True)
-class Situation:
+class Situation(NamedTuple):
     """What a recipe may build on."""
 
     task: Task
@@ -39,6 +38,8 @@ class Method:
     activity: bool = False  # its rules work on the inputs of the layers
     learner: Callable[[Situation, Settings], Learner] | None = None  # for what does not learn by gradient alone
     prepares: Callable[[Settings], int] = lambda given: 0  # first examples held back until it has looked at them
+    conditions: bool = False  # normalizes its inputs by itself
+    architecture: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # keywords of the network's maker
 
     def make(self, at: Situation, given: Settings) -> Learner:
         """Returns the learner for one setting."""

@@ -6,7 +6,7 @@ a sweep is a vmap) and static options, and what it needs from the stream.
 
 import optax
 
-from neuroml import condensate_methods, memory
+from neuroml import condensate_methods, memory, plasticity_methods
 from neuroml.errors import UsageError, unknown
 from neuroml.importance import fisher, sensitivity
 from neuroml.method import Method, Settings, Situation
@@ -132,6 +132,7 @@ _SI_OPTIONS = {"clip_negative": True}
 
 methods: dict[str, Method] = {
     **condensate_methods.methods,
+    **plasticity_methods.methods,
     "naive": Method("the optimizer alone", _naive),
     "joint": Method("the optimizer alone, on all tasks at once: the upper reference", _naive, joint=True),
     "ewc": Method(

@@ -28,6 +28,8 @@ class Network(NamedTuple):
       init: `(key) -> (params, model_state)`. May be vmapped over keys.
       apply: `(params, model_state, x, **kwargs) -> (outputs, model_state)`, with the model's own keywords.
       capture: as `apply`, and returns `(outputs, model_state, activity)`; see `neuroml.activity`.
+      wiring: `(params) -> names of the axes` (`neuroml.wiring`), for rules that judge or replace neurons; None where
+        nobody has named them.
 
     >>> import jax.numpy as jnp
     >>> network = from_nnx(lambda rngs: nnx.Linear(3, 2, rngs=rngs))
@@ -42,6 +44,7 @@ class Network(NamedTuple):
     init: Callable[..., tuple[Any, Any]]
     apply: Callable[..., tuple[Any, Any]]
     capture: Callable[..., tuple[Any, Any, Any]] = _no_capture
+    wiring: Callable[[Any], Any] | None = None
 
 
 def from_nnx(make: Callable[[nnx.Rngs], nnx.Module]) -> Network:

@@ -13,8 +13,10 @@ from jaxtyping import Array, Float
 
 from neuroml.errors import UsageError, unknown
 from neuroml.modules.network import Network, from_nnx
+from neuroml.wiring import chain
 
 INITIALIZATIONS = ("lecun", "torch", "glorot", "smooth")
+ACTIVATIONS = ("relu", "crelu")
 
 # Of the receptive fields of "smooth", in shares of the image's side: correlation length, smallest and largest radius.
 _SMOOTHNESS, _RADII = 0.054, (0.09, 0.21)
@@ -24,7 +26,8 @@ _SMOOTH_GAIN = 2.0  # length of the first layer's weight vectors, and of the oth
 class MLP(nnx.Module):
     """A multilayer perceptron with ReLU; it flattens its input.
 
-    Its parameters are `{"layers": {0: {"kernel", "bias"}, 1: ...}, "head": {"kernel", "bias"}}`.
+    Its parameters are `{"layers": {0: {"kernel", "bias"}, 1: ...}, "head": {"kernel", "bias"}}`, and "norms" like
+    "layers" where it has layer norm.
     """
 
     def __init__(
@@ -34,19 +37,31 @@ class MLP(nnx.Module):
         outputs: int,
         *,
         initialization: str = "lecun",
+        activation: str = "relu",
+        layer_norm: bool = False,
         rngs: nnx.Rngs,
     ):
+        if activation not in ACTIVATIONS:
+            raise unknown("activation", activation, ACTIVATIONS)
+        self.activation = activation
         sizes = [inputs if isinstance(inputs, int) else math.prod(inputs), *hidden]
-        self.layers = _dense_layers(sizes, initialization, rngs)
+        made = 2 if activation == "crelu" else 1  # answers that a neuron gives to the next layer
+        pairs = [(size * (made if at else 1), after) for at, (size, after) in enumerate(itertools.pairwise(sizes))]
+        self.layers = nnx.List([_dense(*pair, initialization, rngs) for pair in pairs])
+        if layer_norm:
+            self.norms = nnx.List([nnx.LayerNorm(size, rngs=rngs) for size in hidden])
+        self.layer_norm = layer_norm
         if initialization == "smooth" and hidden:
             self.layers[0] = _receptive_fields(inputs, hidden[0], rngs)
-        self.head = _dense(sizes[-1], outputs, "torch" if initialization == "smooth" else initialization, rngs)
+        last = sizes[-1] * (made if hidden else 1)
+        self.head = _dense(last, outputs, "torch" if initialization == "smooth" else initialization, rngs)
 
     def __call__(self, x: Float[Array | np.ndarray, "batch *features"]) -> Float[Array, "batch outputs"]:
         """Returns one score for each output."""
         x = jnp.asarray(x).reshape(x.shape[0], -1)
-        for layer in self.layers:
-            x = nnx.relu(layer(x))
+        for number, layer in enumerate(self.layers):
+            x = self.norms[number](layer(x)) if self.layer_norm else layer(x)
+            x = nnx.relu(jnp.concatenate([x, -x], axis=-1) if self.activation == "crelu" else x)
         return self.head(x)
 
 
@@ -94,7 +109,13 @@ class CNN(nnx.Module):
 
 
 def mlp(
-    inputs: int | tuple[int, ...], hidden: Sequence[int], outputs: int, *, initialization: str = "lecun"
+    inputs: int | tuple[int, ...],
+    hidden: Sequence[int],
+    outputs: int,
+    *,
+    initialization: str = "lecun",
+    activation: str = "relu",
+    layer_norm: bool = False,
 ) -> Network:
     """Makes a multilayer perceptron with ReLU.
 
@@ -114,18 +135,25 @@ def mlp(
       hidden: the number of neurons of each hidden layer.
       outputs: the number of classes.
       initialization: "lecun", "torch", "glorot" or "smooth".
+      activation: "relu"; or "crelu", which also hands on what ReLU cuts off, as twice as many inputs of the next layer
+        (Shang et al. 2016; against lost plasticity: Abbas et al. 2023). Its neurons have no wiring.
+      layer_norm: normalizes what each hidden layer gives before the activation (Ba et al. 2016).
 
     Returns:
       The `Network`, with `params = {"layers": {0: {"kernel", "bias"}, ...}, "head": {"kernel", "bias"}}`.
 
     Raises:
-      UsageError: when the initialization is unknown, or "smooth" is asked for inputs that are no image.
+      UsageError: when the initialization or activation is unknown, or "smooth" is asked for inputs that are no image.
 
     >>> params, _ = mlp((28, 28, 1), [400, 400], 10).init(jax.random.key(0))
     >>> params["layers"][1]["kernel"].shape, params["head"]["kernel"].shape
     ((400, 400), (400, 10))
     """
-    return from_nnx(lambda rngs: MLP(inputs, hidden, outputs, initialization=initialization, rngs=rngs))
+    settings = {"initialization": initialization, "activation": activation, "layer_norm": layer_norm}
+    network = from_nnx(lambda rngs: MLP(inputs, hidden, outputs, **settings, rngs=rngs))
+    dense = [f"layers/{number}" for number in range(len(hidden))]
+    name = lambda params: chain(params, [*dense, "head"], unnamed=["norms"])
+    return network if activation == "crelu" else network._replace(wiring=name)
 
 
 def cnn(
@@ -159,7 +187,10 @@ def cnn(
     >>> params["convolutions"][1]["kernel"].shape, params["layers"][0]["kernel"].shape
     ((3, 3, 4, 8), (32, 16))
     """
-    return from_nnx(lambda rngs: CNN(shape, channels, hidden, outputs, initialization=initialization, rngs=rngs))
+    network = from_nnx(lambda rngs: CNN(shape, channels, hidden, outputs, initialization=initialization, rngs=rngs))
+    dense = [f"layers/{number}" for number in range(len(hidden))]
+    # The image is flattened behind the convolutions, so their channels are no axis of the next kernel.
+    return network._replace(wiring=lambda params: chain(params, [*dense, "head"], unnamed=["convolutions"]))
 
 
 def max_pool(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch rows columns channels"]:

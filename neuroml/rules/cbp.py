@@ -10,7 +10,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from neuroml import core, projection, units
+from neuroml.errors import unknown
 
+CHOICES = ("utility", "random")
 TINY = 1e-12
 
 
@@ -47,6 +49,7 @@ def cbp(
     rate: ArrayLike = 1e-4,
     decay: ArrayLike = 0.99,
     maturity: ArrayLike = 100,
+    choose: str = "utility",
 ) -> optax.GradientTransformationExtraArgs:
     r"""Continual backpropagation: replaces the least useful of the mature neurons at a constant rate.
 
@@ -62,13 +65,15 @@ def cbp(
       rate: share of the mature neurons that is replaced per update, >= 0; 0 is inert.
       decay: of utilities and means, in [0, 1).
       maturity: updates before a neuron may be replaced.
+      choose: "utility", the least useful; or "random", the content-free control: as many mature neurons, drawn by lot.
 
     Returns:
       A rule that needs the words `activity` and `key`. Last in the chain; with momentum or Adam, as
       `neuroml.renewal(optax.adam(1e-3), cbp(wiring, ...), wiring)`.
 
     Raises:
-      UsageError: no population between two layers, a layer without names, or an activity that lacks one.
+      UsageError: no population between two layers, a layer without names, an activity that lacks one, or an unknown
+        choice.
 
     Reference:
       Dohare et al. 2024, "Loss of plasticity in deep continual learning", Nature 632:768, algorithm 1, with the
@@ -86,6 +91,8 @@ def cbp(
     >>> step["b"]["kernel"].ravel().tolist(), int(state.births)
     ([-1.0, -1.0, -1.0], 3)
     """
+    if choose not in CHOICES:
+        raise unknown("choice", choose, CHOICES)
     given = {"rate": rate, "decay": decay, "maturity": maturity}
 
     def blank(size):
@@ -100,18 +107,21 @@ def cbp(
         state = core.live(state, **given)
         found = units.find(wiring, params)
         answers = units.outputs(found, activity)
+        birth, lots = jax.random.split(key) if choose == "random" else (key, key)
         entering, leaving = units.incoming(found, params), units.outgoing(found, params)
         chosen, records = {}, {}
-        for name, old in state.records.items():
-            record = _judge(state, old, answers[name], leaving[name] / jnp.maximum(entering[name], TINY))
-            chosen[name], records[name] = _choose(state, record)
+        for index, name in enumerate(found):
+            ratio = leaving[name] / jnp.maximum(entering[name], TINY)
+            record = _judge(state, state.records[name], answers[name], ratio)
+            draw = jax.random.fold_in(lots, index) if choose == "random" else None
+            chosen[name], records[name] = _choose(state, record, draw)
         some = jnp.any(jnp.array([which.any() for which in chosen.values()]))
 
         def replace(steps):
             means = {name: record.mean / (1 - state.decay**record.age) for name, record in records.items()}
             steps = _keep_the_mean(found, steps, params, means, chosen)
             share = {name: which.astype(jnp.float32) for name, which in chosen.items()}
-            return units.pull(found, steps, params, fresh(key), share)
+            return units.pull(found, steps, params, fresh(birth), share)
 
         updates = jax.lax.cond(some, replace, lambda steps: steps, updates)
         born = {name: _born(record, chosen[name]) for name, record in records.items()}
@@ -131,12 +141,13 @@ def _judge(state: CBPState, old: Record, answers: Array, ratio: Array) -> Record
     return Record(utility, mean, age, old.due)
 
 
-def _choose(state: CBPState, record: Record) -> tuple[Array, Record]:
-    """Returns which neurons are to be replaced, and the record with that many less owed."""
+def _choose(state: CBPState, record: Record, draw: Array | None) -> tuple[Array, Record]:
+    """Returns which neurons are to be replaced, by lot if a key is given, and the record with that many less owed."""
     mature = record.age > state.maturity
     due = record.due + state.rate * mature.sum()
     fair = record.utility / (1 - state.decay**record.age)
-    worst = jnp.argsort(jnp.argsort(jnp.where(mature, fair, jnp.inf)))
+    judged = fair if draw is None else jax.random.uniform(draw, fair.shape)
+    worst = jnp.argsort(jnp.argsort(jnp.where(mature, judged, jnp.inf)))
     chosen = mature & (worst < jnp.floor(due))
     return chosen, record._replace(due=due - chosen.sum())
 

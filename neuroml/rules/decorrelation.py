@@ -8,7 +8,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from neuroml import core, projection
+from neuroml import core, cost, projection
 from neuroml.errors import UsageError
 
 TINY = 1e-12
@@ -106,7 +106,8 @@ def decorrelation(
         layers = {home: _met(state, one, rows[home], ok) for home, one in state.layers.items()}
         due = (state.count + 1) % every == 0
         solve = lambda known: {home: one._replace(inverse=_solved(one, state.ridge)) for home, one in known.items()}
-        layers = jax.lax.cond(due, solve, lambda known: known, layers)
+        with cost.one_in(every):
+            layers = jax.lax.cond(due, solve, lambda known: known, layers)
         given_steps = projection.matrices(updates)
         turn = lambda home, step: step + state.strength * _change(layers[home].inverse, step, rows[home])
         steps = {home: turn(home, step) if home in layers else step for home, step in given_steps.items()}

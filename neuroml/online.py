@@ -1,0 +1,51 @@
+"""How well a learner keeps learning: numbers from the accuracy on each batch before it was learnt.
+
+`online[t, s]` is the accuracy on the batch of step s of task t, the weights not having seen it. NaN marks steps that a
+task does not have. These metrics take numpy arrays and return floats.
+"""
+
+import numpy as np
+from jaxtyping import Float
+
+Online = Float[np.ndarray, "tasks steps"]
+
+
+def online_accuracy(online: Online) -> float:
+    """Mean over the whole stream (Dohare et al. 2024, Elsayed and Mahmood 2024).
+
+    >>> online_accuracy(np.array([[0.0, 1.0], [1.0, 1.0]]))
+    0.75
+    """
+    return float(np.nanmean(online))
+
+
+def early_accuracy(online: Online, *, steps: int = 250) -> float:
+    """Mean over the first steps after each shift: how fast something new is learnt. The first task is no shift.
+
+    >>> early_accuracy(np.array([[0.0, 1.0, 1.0], [0.5, 0.6, 1.0]]), steps=2)
+    0.55
+    """
+    return float(np.nanmean(online[1:, :steps])) if len(online) > 1 else float("nan")
+
+
+def online_slope(online: Online) -> float:
+    """Slope of the mean of each task along the stream, by least squares: below zero where the ability to learn is lost.
+
+    In units of accuracy per 100 tasks.
+
+    >>> round(online_slope(np.array([[0.5], [0.6], [0.7]])), 6)
+    10.0
+    """
+    if len(online) < 2:
+        return float("nan")
+    return float(100 * np.polyfit(np.arange(len(online)), np.nanmean(online, axis=1), 1)[0])
+
+
+def late_minus_early_tasks(online: Online, *, share: float = 0.1) -> float:
+    """Mean of the last tasks minus that of as many first ones, a `share` of all each, at least one.
+
+    >>> round(late_minus_early_tasks(np.linspace(0.5, 0.8, 20)[:, None]), 3)
+    0.284
+    """
+    by_task, count = np.nanmean(online, axis=1), max(1, round(share * len(online)))
+    return float(by_task[-count:].mean() - by_task[:count].mean())

@@ -1,0 +1,105 @@
+"""The sliding threshold of Bienenstock, Cooper and Munro, as a gain of each neuron's learning."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from neuroml import core, projection, units
+
+TINY = 1e-12
+
+
+class BCMState(NamedTuple):
+    """State of `bcm`."""
+
+    threshold: dict[str, jax.Array]  # [size]: running mean of the squared answers
+    count: jax.Array  # () int32: updates so far
+    strength: jax.Array  # ()
+    decay: jax.Array  # ()
+
+    hyperparameters = ("strength", "decay")
+
+
+def bcm(
+    wiring: Any, strength: ArrayLike = 0.5, *, decay: ArrayLike = 0.99, shuffled: bool = False
+) -> optax.GradientTransformationExtraArgs:
+    r"""Lets neurons learn more while they answer above a threshold that slides with their own activity, else less.
+
+        threshold_j = decay * threshold_j + (1 - decay) * mean h_j^2            a plain average in the first updates
+        gain_j      = 1 + strength * mean tanh(h_j * (h_j - threshold_j) / threshold_j^2)
+        step_j      = gain_j * step_j                                           of its incoming weights and bias
+
+    This is a gain and not a learner: which way a weight goes is the gradient's to say. It does not carry over the two
+    properties that BCM is known for, selectivity and a stable fixed point of its own.
+
+    Args:
+      wiring: names of the axes of the weights (`neuroml.wiring`).
+      strength: in [0, 1]; 0 is inert. Above 1 a neuron below its threshold would step up the gradient.
+      decay: of the thresholds, in [0, 1).
+      shuffled: the content-free control: each neuron gets the gain of another one, always the same.
+
+    Returns:
+      A rule that needs the word `activity`. Last in the chain, so that no optimizer divides the gain out again. A
+      neuron whose answers are not finite keeps its threshold and has gain 1.
+
+    Raises:
+      UsageError: no population between two layers, a layer without names, or an activity that lacks one.
+
+    Reference:
+      Bienenstock, Cooper, Munro 1982, "Theory for the development of neuron selectivity", J. Neurosci. 2:32; the
+      threshold as mean square: Intrator and Cooper 1992, "Objective function formulation of the BCM theory of visual
+      cortical plasticity", Neural Networks 5:3.
+
+    How ours differs: the modification function h * (h - threshold) is measured against threshold^2, squashed, averaged
+    over the batch, and multiplies a gradient instead of the input. As in BCM an answer is compared with a mean square,
+    so the units matter: neurons that answer far below 1 lie above their threshold, those far above 1 below it.
+
+    >>> params = {"a": {"kernel": jnp.ones((2, 2))}, "b": {"kernel": jnp.ones((2, 1))}}
+    >>> names = {"a": {"kernel": ("input", "hidden")}, "b": {"kernel": ("hidden", "output")}}
+    >>> tx = bcm(names, strength=0.5, decay=0.99)
+    >>> activity = {"a": jnp.ones((1, 2)), "b": jnp.array([[1.0, 0.1]])}       # at its threshold; above its threshold
+    >>> step, state = tx.update(params, tx.init(params), params, activity=activity)
+    >>> step["a"]["kernel"].tolist()
+    [[1.0, 1.5], [1.0, 1.5]]
+    """
+    given = {"strength": strength, "decay": decay}
+
+    def init(params):
+        threshold = units.begin("bcm", wiring, params, jnp.zeros)
+        return BCMState(threshold, jnp.int32(0), **{name: core.leaf(value) for name, value in given.items()})
+
+    def bcm(updates, state, params, *, activity, **_):
+        state = core.live(state, **given)
+        found = units.find(wiring, params)
+        rate = jnp.maximum(1 - state.decay, 1 / (state.count + 1))
+        threshold, gains = {}, {}
+        for name, rows in units.outputs(found, activity).items():
+            old, power = state.threshold[name], (rows**2).mean(0)
+            threshold[name] = jnp.where(jnp.isfinite(power), old + rate * (power - old), old)
+            gain = 1 + state.strength * jnp.where(jnp.isfinite(power), _modification(rows, threshold[name]), 0)
+            gains[name] = jax.random.permutation(jax.random.key(0), gain) if shuffled else gain
+        return _gained(found, updates, gains), state._replace(threshold=threshold, count=state.count + 1)
+
+    return core.rule(init, bcm)
+
+
+def _modification(rows: Float[Array, "n size"], threshold: Float[Array, " size"]) -> Float[Array, " size"]:
+    """Returns how far above its threshold each neuron answers, in (-1, 1), on average over the batch."""
+    return jnp.tanh(rows * (rows - threshold) / (threshold**2 + TINY)).mean(0)
+
+
+def _gained(found: Mapping[str, units.Units], updates: Any, gains: Mapping[str, Array]) -> Any:
+    """Returns updates with the steps of each neuron's incoming weights and bias multiplied by its gain."""
+    leaves, structure = jax.tree.flatten(updates)
+    layers = projection.layers(updates)
+    for name, gain in gains.items():
+        places = [place for home in found[name].makers for place in layers[home][:2]]
+        for at in places:
+            if at is not None:
+                leaves[at] = (gain * leaves[at]).astype(leaves[at].dtype)
+    return structure.unflatten(leaves)

@@ -1,0 +1,177 @@
+"""Perineuronal nets: neurons that have settled are locked, and surprise dissolves the lock."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from neuroml import core, projection, units
+
+
+class Net(NamedTuple):
+    """What is known of the neurons of one population."""
+
+    maturity: jax.Array  # [size], in [0, 1]
+    fast: jax.Array  # [size]: mean magnitude of the answers over the last few updates
+    slow: jax.Array  # [size]: over many
+
+
+class MaturityLockState(NamedTuple):
+    """State of `maturity_lock`."""
+
+    nets: dict[str, Net]
+    fast: jax.Array  # (): mean loss over the last few updates
+    slow: jax.Array  # (): the level that it came down to
+    count: jax.Array  # () int32: updates so far
+    surprises: jax.Array  # () int32: updates that dissolved
+    strength: jax.Array  # ()
+    rate: jax.Array  # ()
+    tolerance: jax.Array  # ()
+    ratio: jax.Array  # ()
+    margin: jax.Array  # ()
+    dissolution: jax.Array  # ()
+    fast_decay: jax.Array  # ()
+    slow_decay: jax.Array  # ()
+
+    hyperparameters = (
+        "strength",
+        "rate",
+        "tolerance",
+        "ratio",
+        "margin",
+        "dissolution",
+        "fast_decay",
+        "slow_decay",
+    )
+
+    def report(self) -> dict[str, Float[Array, ""]]:
+        """Returns the mean maturity of all neurons, and how many updates dissolved it."""
+        maturity = jnp.concatenate([net.maturity for net in self.nets.values()]).mean()
+        return {"maturity": maturity, "surprises": self.surprises.astype(jnp.float32)}
+
+
+def maturity_lock(
+    wiring: Any,
+    strength: ArrayLike = 0.9,
+    *,
+    rate: ArrayLike = 0.001,
+    tolerance: ArrayLike = 0.1,
+    ratio: ArrayLike = 2.0,
+    margin: ArrayLike = 0.2,
+    dissolution: ArrayLike = 0.5,
+    fast_decay: ArrayLike = 0.9,
+    slow_decay: ArrayLike = 0.99,
+    shuffled: bool = False,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Holds back the learning of neurons whose activity has been steady, until the loss jumps.
+
+        steady_j    = |fast_j - slow_j| <= tolerance * slow_j                   running means of |h_j|; not if silent
+        maturity_j += rate * (1 - maturity_j) * steady_j
+        maturity   *= 1 - dissolution, while fast > ratio * slow + margin       running means of the loss
+        step_j      = (1 - strength * maturity_j) * step_j                      of its incoming weights and bias
+
+    All running means are plain averages in the first updates. Of the loss, `slow` follows `fast` down quickly and up
+    slowly, as in `neuroml.surprise`: neither the high losses at the start nor a jump hide in it.
+
+    Args:
+      wiring: names of the axes of the weights (`neuroml.wiring`).
+      strength: of the lock, in [0, 1]; 0 is inert, 1 stops a neuron that is fully mature.
+      rate: at which maturity rises per update, in [0, 1]; 0.001 takes about 1000 steady updates.
+      tolerance: how far the short mean of an answer may be from the long one, as a share of it.
+      ratio: how many times its usual size the loss must reach to be a surprise.
+      margin: how much above that, in units of the loss.
+      dissolution: share of all maturity that is lost at each update with surprise, in [0, 1].
+      fast_decay: of the short means, in [0, 1).
+      slow_decay: of the long means, in [0, 1).
+      shuffled: the content-free control: each neuron gets the lock of another one, always the same.
+
+    Returns:
+      A rule that needs the words `activity` and `value`. Last in the chain, so that no optimizer divides the lock out
+      again. Losses and answers that are not finite leave the means as they were.
+
+    Raises:
+      UsageError: no population between two layers, a layer without names, or an activity that lacks one.
+
+    Reference:
+      Pizzorusso et al. 2002, "Reactivation of ocular dominance plasticity in the adult visual cortex", Science 298:1248
+      (nets close the critical period, their removal opens it anew); as memory's protection: Tsien 2013, "Very
+      long-term memories may be stored in the pattern of holes in the perineuronal net", PNAS 110:12456.
+
+    How ours differs: there is no published algorithm that we know of; steadiness for maturity and the loss for the
+    removal of nets are our reading.
+
+    >>> params = {"a": {"kernel": jnp.ones((2, 2))}, "b": {"kernel": jnp.ones((2, 1))}}
+    >>> names = {"a": {"kernel": ("input", "hidden")}, "b": {"kernel": ("hidden", "output")}}
+    >>> tx, words = maturity_lock(names, 1.0, rate=0.5), {"activity": {"a": jnp.ones((1, 2)), "b": jnp.ones((1, 2))}}
+    >>> state = tx.init(params)
+    >>> for loss in (0.1, 0.1, 9.0):                                                      # steady, steady, a surprise
+    ...     step, state = tx.update(params, state, params, value=loss, **words)
+    ...     print(step["a"]["kernel"][0].tolist(), float(state.report()["maturity"]))
+    [0.5, 0.5] 0.5
+    [0.25, 0.25] 0.75
+    [0.5625, 0.5625] 0.4375
+    """
+    given = {"strength": strength, "rate": rate, "tolerance": tolerance, "ratio": ratio, "margin": margin}
+    given |= {"dissolution": dissolution, "fast_decay": fast_decay, "slow_decay": slow_decay}
+
+    def init(params):
+        nets = units.begin("maturity_lock", wiring, params, lambda size: Net(*jnp.zeros((3, size))))
+        zeros = (jnp.float32(0), jnp.float32(0), jnp.int32(0), jnp.int32(0))
+        return MaturityLockState(nets, *zeros, **{name: core.leaf(value) for name, value in given.items()})
+
+    def maturity_lock(updates, state, params, *, activity, value, **_):
+        state = core.live(state, **given)
+        found = units.find(wiring, params)
+        surprised, fast, slow = _loss(state, jnp.asarray(value, jnp.float32))
+        rows = units.outputs(found, activity)
+        nets = {name: _grown(state, net, rows[name], surprised) for name, net in state.nets.items()}
+        locks = {name: 1 - state.strength * _in_order(net.maturity, shuffled) for name, net in nets.items()}
+        surprises = state.surprises + surprised.astype(jnp.int32)
+        after = state._replace(nets=nets, fast=fast, slow=slow, count=state.count + 1, surprises=surprises)
+        return _locked(found, updates, locks), after
+
+    return core.rule(init, maturity_lock)
+
+
+def _loss(state: MaturityLockState, value: Float[Array, ""]) -> tuple[Array, Array, Array]:
+    """Returns whether the loss is a surprise, and its fast and slow running means."""
+    fast = _toward(state.fast, value, state.fast_decay, state.count)
+    decay = jnp.where(fast < state.slow, state.fast_decay, state.slow_decay)
+    slow = jnp.where(state.count == 0, fast, fast + decay * (state.slow - fast))
+    return fast > state.ratio * slow + state.margin, fast, slow
+
+
+def _grown(state: MaturityLockState, net: Net, rows: Float[Array, "n size"], surprised: Array) -> Net:
+    """Returns the net after one more batch."""
+    size = jnp.abs(rows).mean(0)
+    fast = _toward(net.fast, size, state.fast_decay, state.count)
+    slow = _toward(net.slow, size, state.slow_decay, state.count)
+    steady = (jnp.abs(fast - slow) <= state.tolerance * slow) & (slow > 0)
+    maturity = net.maturity + state.rate * jnp.where(steady, 1 - net.maturity, 0)
+    return Net(maturity * jnp.where(surprised, 1 - state.dissolution, 1), fast, slow)
+
+
+def _toward(mean: Array, new: Array, decay: Array, count: Array) -> Array:
+    """Returns a running mean after one more value, as it was where that is not finite."""
+    rate = jnp.maximum(1 - decay, 1 / (count + 1))
+    return jnp.where(jnp.isfinite(new), mean + rate * (new - mean), mean)
+
+
+def _in_order(signal: Float[Array, " size"], shuffled: bool) -> Float[Array, " size"]:
+    return jax.random.permutation(jax.random.key(0), signal) if shuffled else signal
+
+
+def _locked(found: Mapping[str, units.Units], updates: Any, locks: Mapping[str, Array]) -> Any:
+    """Returns updates with the steps of each neuron's incoming weights and bias multiplied by its lock."""
+    leaves, structure = jax.tree.flatten(updates)
+    layers = projection.layers(updates)
+    for name, lock in locks.items():
+        places = [place for home in found[name].makers for place in layers[home][:2]]
+        for at in places:
+            if at is not None:
+                leaves[at] = (lock * leaves[at]).astype(leaves[at].dtype)
+    return structure.unflatten(leaves)

@@ -1,0 +1,31 @@
+"""Metrics of learning along a stream, on streams whose numbers are known."""
+
+import numpy as np
+import pytest
+
+from neuroml import online
+
+# Two tasks of 300 steps: wrong for 100 steps, then right; the second learnt in half the time.
+STEPS = np.stack([np.arange(300) >= 100, np.arange(300) >= 50]).astype(float)
+
+
+def test_means_over_all_steps_and_over_the_first_after_a_shift():
+    assert online.online_accuracy(STEPS) == pytest.approx(450 / 600)
+    assert online.early_accuracy(STEPS) == pytest.approx(200 / 250)  # the first task is no shift
+
+
+def test_slope_and_late_minus_early_tell_a_loss_from_a_gain():
+    falling = np.repeat(np.linspace(0.9, 0.5, 41)[:, None], 10, axis=1)
+    assert online.online_slope(falling) == pytest.approx(-1.0)  # .01 a task, in points per 100 tasks
+    assert online.late_minus_early_tasks(falling) == pytest.approx(0.515 - 0.885)
+    assert online.online_slope(falling[::-1]) == pytest.approx(1.0)
+
+
+def test_steps_that_a_task_does_not_have_count_nowhere():
+    ragged = np.concatenate([STEPS, np.full((2, 100), np.nan)], axis=1)
+    assert online.online_accuracy(ragged) == online.online_accuracy(STEPS)
+    assert online.late_minus_early_tasks(ragged) == online.late_minus_early_tasks(STEPS)
+
+
+def test_one_task_has_no_slope():
+    assert np.isnan(online.online_slope(STEPS[:1])) and np.isnan(online.early_accuracy(STEPS[:1]))
