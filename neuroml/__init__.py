@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         modules,
         projection,
         recall,
+        regularizers,
         slots,
         streams,
         wiring,
@@ -38,9 +39,12 @@ if TYPE_CHECKING:
     from neuroml.experiment import Experiment
     from neuroml.importance import fisher, sensitivity
     from neuroml.modules.condensate_memory import CondensateMemory
+    from neuroml.modules.gated import ActiveDendrites, KWinners
+    from neuroml.modules.homeostatic import StreamingNorm, crelu
     from neuroml.modules.network import Network, from_linen, from_nnx
     from neuroml.modules.reference import cnn, mlp
     from neuroml.renewing import renewal
+    from neuroml.rules.bcm import bcm
     from neuroml.rules.cbp import cbp
     from neuroml.rules.condensate_anchor import condensate_anchor
     from neuroml.rules.condensate_projector import condensate_projector
@@ -49,8 +53,10 @@ if TYPE_CHECKING:
     from neuroml.rules.er import er
     from neuroml.rules.ewc import ewc
     from neuroml.rules.gpm import gpm
+    from neuroml.rules.intrinsic_plasticity import intrinsic_plasticity
     from neuroml.rules.l2_init import l2_init
     from neuroml.rules.mas import mas
+    from neuroml.rules.maturity_lock import maturity_lock
     from neuroml.rules.owm import owm
     from neuroml.rules.partial_resets import partial_resets
     from neuroml.rules.redo import redo
@@ -59,6 +65,10 @@ if TYPE_CHECKING:
     from neuroml.rules.shrink_perturb import shrink_perturb
     from neuroml.rules.si import si
     from neuroml.rules.spectral import spectral_regularization
+    from neuroml.rules.surprise_rate import surprise_rate
+    from neuroml.rules.synaptic_gate import synaptic_gate
+    from neuroml.rules.synaptic_scaling import synaptic_scaling
+    from neuroml.rules.three_factor import three_factor
     from neuroml.rules.upgd import upgd
     from neuroml.rules.weight_clipping import weight_clipping
     from neuroml.running import run
@@ -82,11 +92,13 @@ _MODULES = (
     "modules",
     "projection",
     "recall",
+    "regularizers",
     "slots",
     "streams",
     "wiring",
 )
 _RULES = (
+    "bcm",
     "cbp",
     "condensate_anchor",
     "condensate_projector",
@@ -95,8 +107,10 @@ _RULES = (
     "er",
     "ewc",
     "gpm",
+    "intrinsic_plasticity",
     "l2_init",
     "mas",
+    "maturity_lock",
     "owm",
     "partial_resets",
     "redo",
@@ -104,6 +118,10 @@ _RULES = (
     "self_normalized_resets",
     "shrink_perturb",
     "si",
+    "surprise_rate",
+    "synaptic_gate",
+    "synaptic_scaling",
+    "three_factor",
     "upgd",
     "weight_clipping",
 )
@@ -114,6 +132,8 @@ _HOMES = {
     "Experiment": "experiment",
     **dict.fromkeys(("fisher", "sensitivity"), "importance"),
     "CondensateMemory": "modules.condensate_memory",
+    **dict.fromkeys(("ActiveDendrites", "KWinners"), "modules.gated"),
+    **dict.fromkeys(("StreamingNorm", "crelu"), "modules.homeostatic"),
     **dict.fromkeys(("Network", "from_linen", "from_nnx"), "modules.network"),
     **dict.fromkeys(("cnn", "mlp"), "modules.reference"),
     **{name: f"rules.{name}" for name in _RULES},
@@ -123,18 +143,23 @@ _HOMES = {
 }
 
 __all__ = [
+    "ActiveDendrites",
     "CondensateMemory",
     "Experiment",
+    "KWinners",
     "Network",
+    "StreamingNorm",
     "activity",
     "adaptation",
     "additive",
+    "bcm",
     "cbp",
     "cnn",
     "condensate",
     "condensate_anchor",
     "condensate_projector",
     "consolidate",
+    "crelu",
     "decorrelation",
     "derpp",
     "describe",
@@ -147,10 +172,12 @@ __all__ = [
     "from_linen",
     "from_nnx",
     "gpm",
+    "intrinsic_plasticity",
     "l2_init",
     "learner",
     "losses",
     "mas",
+    "maturity_lock",
     "memory",
     "methods",
     "metrics",
@@ -164,6 +191,7 @@ __all__ = [
     "recall",
     "redo",
     "regrama",
+    "regularizers",
     "renewal",
     "rule",
     "run",
@@ -175,6 +203,10 @@ __all__ = [
     "spectral_regularization",
     "streams",
     "surprise",
+    "surprise_rate",
+    "synaptic_gate",
+    "synaptic_scaling",
+    "three_factor",
     "upgd",
     "weight_clipping",
     "wiring",

@@ -1,5 +1,6 @@
 """The methods of the benchmarks that keep a network able to learn: ours, the published rivals, and tuned optimizers."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,7 +15,13 @@ from neuroml.renewing import renewal
 from neuroml.rules.cbp import cbp
 from neuroml.rules.decorrelation import decorrelation
 from neuroml.rules.l2_init import l2_init
+from neuroml.rules.partial_resets import partial_resets
+from neuroml.rules.redo import redo
+from neuroml.rules.regrama import regrama
+from neuroml.rules.self_normalized_resets import self_normalized_resets
 from neuroml.rules.shrink_perturb import shrink_perturb
+from neuroml.rules.spectral import spectral_regularization
+from neuroml.rules.surprise_rate import surprise_rate
 from neuroml.rules.upgd import upgd
 from neuroml.rules.weight_clipping import weight_clipping
 
@@ -62,18 +69,30 @@ def _upgd(at: Situation, given: Settings):
     return optax.chain(gate, optax.add_decayed_weights(given["weight_decay"]), at.optimizer)
 
 
-def _cbp(at: Situation, given: Settings):
-    names = wiring_of(at)
-    rule = cbp(names, _fresh(at), rate=given["rate"], decay=given["decay"], maturity=given["maturity"])
-    return renewal(at.optimizer, rule, names)
+def _renewed(make: Callable[..., optax.GradientTransformation], *names: str):
+    """Returns the recipe of a rule that replaces neurons, beside an optimizer whose moments it clears."""
+
+    def recipe(at: Situation, given: Settings):
+        names_of_axes = wiring_of(at)
+        settings = {name: int(given[name]) if name == "every" else given[name] for name in names}
+        return renewal(at.optimizer, make(names_of_axes, _fresh(at), **settings), names_of_axes)
+
+    return recipe
+
+
+def _spectral(at: Situation, given: Settings):
+    return optax.chain(spectral_regularization(given["strength"]), at.optimizer)
 
 
 def _homeostasis(at: Situation, given: Settings) -> Learner:
     """Inputs, hidden inputs and weights each keep a set point of their own."""
-    rules = [decorrelation(given["strength"], ridge=given["ridge"], decay=given["input_decay"], every=given["every"])]
-    rules += [l2_init(given["anchoring"]), at.optimizer]
-    scaled = at.task._replace(scale=1.0)
-    inner = make_learner(scaled, optax.chain(*rules), activity=True)
+    hidden = decorrelation(given["strength"], ridge=given["ridge"], decay=given["input_decay"], every=given["every"])
+    chain = optax.chain(
+        hidden, l2_init(given["anchoring"]), at.optimizer, surprise_rate(given["surprise"], slow_decay=0.999)
+    )
+    if not given["adapts"]:
+        return make_learner(at.task, chain, activity=True)
+    inner = make_learner(at.task._replace(scale=1.0), chain, activity=True)
     norm = adaptation.make(given["decay"], shift=given["shift"])
     return conditioned(inner, norm, at.example, at.task.scale)
 
@@ -107,22 +126,55 @@ methods: dict[str, Method] = {
     ),
     "cbp": Method(
         "continual backpropagation: the least useful neurons are replaced",
-        _cbp,
+        _renewed(cbp, "rate", "decay", "maturity", "choose"),
         hyperparameters={"rate": 1e-4, "decay": 0.99, "maturity": 100.0},
+        options={"choose": "utility"},
         activity=True,
+    ),
+    "redo": Method(
+        "neurons that hardly answer are replaced",
+        _renewed(redo, "threshold", "every", "choose"),
+        hyperparameters={"threshold": 0.1},
+        options={"every": 1000, "choose": "utility"},
+        activity=True,
+    ),
+    "regrama": Method(
+        "neurons that hardly learn are replaced",
+        _renewed(regrama, "threshold", "every", "choose"),
+        hyperparameters={"threshold": 0.01},
+        options={"every": 1000, "choose": "utility"},
+    ),
+    "self_normalized_resets": Method(
+        "neurons silent for longer than they ever are, are replaced",
+        _renewed(self_normalized_resets, "rejection", "minimum", "choose"),
+        hyperparameters={"rejection": 0.01, "minimum": 100.0},
+        options={"choose": "utility"},
+        activity=True,
+    ),
+    "partial_resets": Method(
+        "neurons are drawn towards a fresh start, further the less they learn",
+        _renewed(partial_resets, "strength", "every", "choose"),
+        hyperparameters={"strength": 0.015},
+        options={"every": 1000, "choose": "utility"},
+    ),
+    "spectral": Method(
+        "largest singular values kept at 1",
+        _spectral,
+        hyperparameters={"strength": 1e-3},
     ),
     "homeostasis": Method(
         "adapting inputs, decorrelated layers, weights drawn back to where they started",
         learner=_homeostasis,
         hyperparameters={
             "decay": 0.99,
-            "shift": 1e6,  # never
+            "shift": 1.0,
             "strength": 1.0,
             "ridge": 0.1,
             "input_decay": 0.999,
             "anchoring": 6e-3,
+            "surprise": 0.0,
         },
-        options={"every": 100},
+        options={"every": 100, "adapts": True},
         conditions=True,
     ),
 }

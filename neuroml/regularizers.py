@@ -2,7 +2,8 @@
 
     def loss(params, batch):
         outputs, _, activity = network.capture(params, {}, batch.x)
-        return cross_entropy(outputs, batch.y) + 0.01 * regularizers.effective_rank(activity, layers=["layers/1", "head"])
+        rank = regularizers.effective_rank(activity, layers=["layers/1", "head"])
+        return cross_entropy(outputs, batch.y) + 0.01 * rank
 
 Each takes an activity tree (`neuroml.activity`, `Network.capture`), in which a layer's place holds the layer's inputs:
 what the neurons before it answer. So name the layers *behind* the neurons that you mean. The first layer's inputs are

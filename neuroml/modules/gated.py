@@ -51,8 +51,9 @@ class KWinners(nnx.Module):
 
     Reference:
       k winners: Ahmad and Scheinkman 2019, "How can we be so dense? The benefits of using highly sparse
-      representations". Allocation by excitability (CREB): Han et al. 2007, Science 316:457; linking: Cai et al. 2016, "A
-      shared neural ensemble links distinct memories encoded close in time", Nature 534:115.
+      representations". Allocation by excitability (CREB): Han et al. 2007, "Neuronal competition and selection during
+      memory formation", Science 316:457; linking: Cai et al. 2016, "A shared neural ensemble links distinct memories
+      encoded close in time", Nature 534:115.
 
     How ours differs: the boosting of Ahmad and Scheinkman favours units that *rarely* won, to use all; ours the recent
     ones. Excitability counts batches, not hours.

@@ -20,12 +20,12 @@ class StreamingNorm(nnx.Module):
 
         norm(x) = clip((x - mean) / sqrt(variance + epsilon), -largest, largest)
 
-    with `mean` and `variance` as in `neuroml.adaptation.make`, which says what the arguments mean. It has no parameters.
-    A batch is learnt before it is normalized. Statistics count as constants: no gradient passes through them, and none
-    of them is a `Param`. It belongs in front of a network; between layers it did harm in our sources.
+    with `mean` and `variance` as in `neuroml.adaptation.make`. A batch is learnt before it is normalized. There are no
+    parameters, and no gradient passes through the statistics. It is made for the inputs of a network, not for between
+    its layers.
 
-    `norm(x, update=False)` normalizes and learns nothing. Where a model gives its layers no such word (`nnx.Sequential`),
-    Flax's `model.eval()` and `model.train()` switch `use_running_average`, which does the same.
+    `norm(x, update=False)` normalizes and learns nothing. Where a model gives its layers no such word, as
+    `nnx.Sequential`, Flax's `model.eval()` and `model.train()` switch `use_running_average`, which does the same.
 
     Args:
       shape: of one example, or the number of features.
@@ -109,4 +109,4 @@ def crelu(x: Float[Array, "*batch features"]) -> Float[Array, "*batch twice"]:
     >>> crelu(jnp.array([[1.0, -2.0]])).tolist()
     [[1.0, 0.0, 0.0, 2.0]]
     """
-    return nnx.relu(jnp.concatenate([x, -x], axis=-1))
+    return jax.nn.relu(jnp.concatenate([x, -x], axis=-1))

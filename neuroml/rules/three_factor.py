@@ -64,8 +64,8 @@ def three_factor(
 
     Reference:
       Frémaux and Gerstner 2016, "Neuromodulated spike-timing-dependent plasticity, and theory of three-factor learning
-      rules", Front. Neural Circuits 9:85; traces of gradient-like terms: Bellec et al. 2020, "A solution to the learning
-      dilemma for recurrent networks of spiking neurons", Nature Comm. 11:3625.
+      rules", Front. Neural Circuits 9:85; traces in place of gradients: Bellec et al. 2020, "A solution to the
+      learning dilemma for recurrent networks of spiking neurons", Nature Comm. 11:3625.
 
     How ours differs: the first two factors are a gradient by backpropagation, where theirs are local Hebbian terms; one
     modulator for the whole network; the plain gradient may stay beside it.

@@ -1,0 +1,19 @@
+"""Label-permuted MNIST: a million images, one at a time; after every 2,500 the ten labels are shuffled.
+
+    python -m benchmarks run label_permuted_mnist --methods sgd,adamw,cbp,upgd,homeostasis --seeds 3 --steps 100000
+
+As `input_permuted_mnist`, and as the label-permuted EMNIST of Elsayed and Mahmood 2024, with MNIST in its place.
+"""
+
+import dataclasses
+
+from configs.input_permuted_mnist import suite as by_input
+
+suite = dataclasses.replace(
+    by_input,
+    name="label_permuted_mnist",
+    summary="MNIST, a million images one by one, the labels shuffled after each 2,500",
+    stream="label_permuted",
+    tasks=400,
+    examples=2500,
+)

@@ -1,0 +1,21 @@
+"""Permuted MNIST, 500 tasks of 10,000 images, each image once, batches of 16.
+
+    python -m benchmarks run permuted_mnist_500 --methods adam,l2_init,homeostasis --seeds 3
+
+The protocol of Kumar, Marklund, Van Roy 2023: MLP 784-100-100-10, Adam.
+"""
+
+import dataclasses
+
+from configs.random_label_mnist import suite as random_labels
+
+suite = dataclasses.replace(
+    random_labels,
+    name="permuted_mnist_500",
+    summary="MNIST, 500 permutations of 10,000 images, each once",
+    stream="permuted",
+    tasks=500,
+    examples=10_000,
+    epochs=1,
+    inspected=500,
+)

@@ -1,0 +1,30 @@
+"""Random-label MNIST: 1,200 images whose labels are drawn anew in each of 50 tasks, 400 passes each.
+
+    python -m benchmarks run random_label_mnist --methods adam,l2_init,homeostasis --seeds 3
+
+The protocol of Kumar, Marklund, Van Roy 2023: MLP 784-100-100-10, Adam, batches of 16. What counts is how well each
+task is memorized while it is learnt: the mean of online accuracy over its 30,000 steps.
+"""
+
+from benchmarks.suite import Suite
+
+suite = Suite(
+    name="random_label_mnist",
+    summary="MNIST, 1,200 images, 50 tasks of random labels, 400 passes each",
+    data="mnist",
+    stream="random_labels",
+    scenarios=("domain",),
+    tasks=50,
+    examples=1200,
+    hidden=(100, 100),
+    initialization="torch",
+    batch_size=16,
+    epochs=400,
+    optimizer="adam",
+    learning_rate=1e-3,
+    evaluation="ends",
+    measure="online_accuracy",
+    inspected=1200,
+    methods=("adam", "l2_init", "shrink_perturb", "weight_clipping", "layer_norm", "crelu", "cbp", "homeostasis"),
+    seeds=10,
+)

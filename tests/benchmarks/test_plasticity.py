@@ -1,0 +1,120 @@
+"""Suites about learning on and on: their streams, metrics, table, picture, and how they are cut and tuned."""
+
+import dataclasses
+import functools
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import toy
+
+from benchmarks import cli, online_plots, results, runner, suite, summaries, tables, tuning
+from neuroml.errors import UsageError
+from neuroml.methods import methods
+from neuroml.plasticity_methods import methods as plasticity
+
+DATA = toy.dataset()
+SMALL = dataclasses.replace(
+    suite.load("input_permuted_mnist"), tasks=4, examples=8, hidden=(6, 5), inspected=8, hyperparameters={}
+)
+STREAMS = ("input_permuted_mnist", "label_permuted_mnist", "random_label_mnist", "permuted_mnist_500")
+
+
+def records(name, one=None):
+    return _records(name) if one is None else _run(name, one)
+
+
+@functools.cache
+def _records(name):
+    return _run(name, SMALL)
+
+
+def _run(name, one):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.jsonl"
+        list(runner.run_job(runner.Job(one, "domain", name), DATA, [0, 1], path))
+        return results.read(path)
+
+
+@pytest.mark.parametrize("name", sorted(plasticity))
+def test_every_method_runs_and_its_record_tells_of_learning(name):
+    for record in records(name):
+        assert record["diverged"] is None
+        found = record["metrics"]
+        assert found["online_accuracy"] == pytest.approx(np.mean(record["online_by_task"]), abs=1e-4)
+        assert len(record["online_by_task"]) == 4 and -1 <= found["forgetting"] <= 1
+        if name != "crelu":  # its neurons have no wiring
+            assert 0 <= found["dead_units"] <= found["dormant_units"] <= 1 and len(record["report"]["weight size"]) == 4
+
+
+def test_methods_of_homeostasis_without_their_parts_are_sgd():
+    inert = {"strength": 0.0, "anchoring": 0.0, "surprise": 0.0}
+    bare = dataclasses.replace(
+        SMALL, hyperparameters={"homeostasis": inert}, options={"homeostasis": {"adapts": False}}
+    )
+    for one, other in zip(records("homeostasis", bare), records("sgd"), strict=True):
+        assert one["loss_curve"] == other["loss_curve"] and one["accuracy"] == other["accuracy"]
+    assert records("homeostasis")[0]["loss_curve"] != records("sgd")[0]["loss_curve"]
+
+
+def test_conditioning_is_for_every_method_and_part_of_its_identity():
+    seen = dataclasses.replace(SMALL, conditioning=0.9)
+    assert records("sgd", seen)[0]["loss_curve"] != records("sgd")[0]["loss_curve"]
+    assert records("sgd", seen)[0]["config_hash"] != records("sgd")[0]["config_hash"]
+    assert "conditioning" not in records("sgd")[0]["config"]["protocol"]  # as in results from before it was there
+    with pytest.raises(UsageError, match="conditioning=1.0"):
+        dataclasses.replace(SMALL, conditioning=1.0)
+
+
+def test_the_table_shows_what_the_suite_is_about():
+    shown = summaries.summarize(records("sgd") + records("homeostasis"))
+    text = tables.markdown(shown)
+    header = text.splitlines()[0]
+    for title in ("online accuracy", "first 250 steps", "slope", "last - first tasks", "dormant units", "rank"):
+        assert f"| {title} " in header
+    mean = 100 * np.mean([r["metrics"]["online_accuracy"] for r in records("sgd")])
+    assert f"| sgd | {mean:.1f} ± " in text
+    found = summaries.to_json(SMALL.name, "domain", records("sgd"))["methods"]["sgd"]["online_accuracy"]
+    assert found["mean"] == pytest.approx(mean / 100)
+
+
+def test_the_picture_is_drawn_in_stretches(tmp_path):
+    online_plots.online_accuracy({"domain": records("sgd") + records("homeostasis")}, tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 5000
+    middle, means = online_plots.stretches(np.arange(200.0)[None])
+    assert means.shape == (1, 40) and middle[0] == 3 and means[0, 0] == 2  # tasks 1 to 5 hold 0 to 4
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_steps_cut_a_stream_to_whole_tasks(name):
+    from benchmarks.commands import _cut, _tasks_of
+
+    one = suite.load(name)
+    each = (one.epochs or 1) * one.examples // one.batch_size
+    assert _cut(one, _tasks_of(one, 3 * each)).tasks == 3
+    assert _cut(one, _tasks_of(one, 3 * each + 1)).tasks == 4
+    assert _cut(one, _tasks_of(one, None)) == one
+    assert _cut(one, _tasks_of(one, 10**12)) == one
+
+
+def test_a_stream_that_splits_its_classes_cannot_be_cut(capsys):
+    assert cli.main(["run", "split_digits", "--steps", "100"]) == 2
+    assert "split_digits" in capsys.readouterr().err
+    assert cli.main(["tune", "split_digits", "--tasks", "2"]) == 2
+    assert "fewer tasks would be other tasks" in capsys.readouterr().err
+
+
+def test_two_hyperparameters_are_tuned_together_by_online_accuracy(tmp_path):
+    grid = {"cbp": {"learning_rate": (0.0, 0.1), "rate": (0.0, 0.01)}}
+    tuning.tune(dataclasses.replace(SMALL, grids=grid), ["cbp"], ["domain"], DATA, 1, tmp_path)
+    (trial,) = json.loads((tmp_path / f"{SMALL.name}.domain.json").read_text())["methods"]
+    assert trial["hyperparameter"] == "learning_rate, rate" and trial["values"] == [[0.0, 0.0], [0.1, 0.01]]
+    assert trial["chosen"] == trial["values"][int(np.argmax(trial["accuracy"]))]
+
+
+def test_all_suites_of_plasticity_know_their_methods_and_are_about_online_accuracy():
+    for name in (*STREAMS, "label_permuted_cifar10", "random_label_mnist_long", "online_permuted_mnist_reduced"):
+        one = suite.load(name)
+        assert one.measure == "online_accuracy" and set(one.methods) <= set(methods)

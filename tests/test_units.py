@@ -1,0 +1,147 @@
+"""Units: which neurons lie between layers, and what happens to the weights around one that starts afresh."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from neuroml import units
+from neuroml.errors import UsageError
+
+KEY = jax.random.key(0)
+NAMES = {
+    "a": {"kernel": ("pixel", "first"), "bias": ("first",)},
+    "b": {"kernel": ("first", "second"), "bias": ("second",)},
+    "c": {"kernel": ("second", "answer"), "bias": ("answer",)},
+}
+
+
+def network(key, sizes=(3, 5, 4, 2)):
+    def layer(name, k, before, after):
+        w, b = jax.random.split(k)
+        return {"kernel": jax.random.normal(w, (before, after)), "bias": jax.random.normal(b, (after,))}
+
+    keys = jax.random.split(key, len(sizes) - 1)
+    return {n: layer(n, k, *pair) for n, k, pair in zip("abc", keys, zip(sizes, sizes[1:], strict=False), strict=True)}
+
+
+PARAMS, STEPS, FRESH = (network(jax.random.fold_in(KEY, i)) for i in range(3))
+FOUND = units.find(NAMES, PARAMS)
+
+
+def test_populations_lie_between_layers():
+    assert FOUND == {"first": units.Units(5, ("a",), ("b",)), "second": units.Units(4, ("b",), ("c",))}
+
+
+def test_a_population_may_have_several_makers_and_readers_and_an_axis_no_name():
+    names = {
+        "left": {"kernel": (None, "joint")},
+        "right": {"kernel": (None, "joint")},
+        "up": {"kernel": ("joint", None)},
+        "down": {"kernel": ("joint", "self")},
+        "norm": {"scale": ("joint",)},
+    }
+    params = {home: {"kernel": jnp.ones((3, 3))} for home in ("left", "right", "up", "down")}
+    params["norm"] = {"scale": jnp.ones(3)}
+    assert units.find(names, params) == {"joint": units.Units(3, ("left", "right"), ("down", "up"))}
+    np.testing.assert_array_equal(units.incoming(units.find(names, params), params)["joint"], [6, 6, 6])
+
+
+def test_names_that_do_not_fit_are_told_by_name():
+    with pytest.raises(UsageError, match="no names for the kernel of layer 'b'"):
+        units.find({"a": NAMES["a"], "c": NAMES["c"]}, PARAMS)
+    with pytest.raises(UsageError, match="population 'first' has 5 neurons, but 4 in layer 'b'"):
+        units.find(NAMES | {"b": {"kernel": ("first", "first")}}, PARAMS)
+    with pytest.raises(UsageError, match="a_rule found no population between two layers"):
+        units.begin("a_rule", {"a": NAMES["a"]}, {"a": PARAMS["a"]}, jnp.zeros)
+    with pytest.raises(UsageError, match=r"lacks layer 'b', which reads population 'first'; it has \['a', 'c'\]"):
+        units.outputs(FOUND, {"a": jnp.ones((1, 3)), "c": jnp.ones((1, 4))})
+
+
+def test_answers_are_what_the_readers_are_given_a_row_for_each_place():
+    activity = {"a": jnp.ones((2, 3)), "b": jnp.arange(10.0).reshape(2, 5), "c": jnp.ones((2, 4), jnp.bfloat16)}
+    rows = units.outputs(FOUND, activity)
+    np.testing.assert_array_equal(rows["first"], activity["b"])
+    assert rows["second"].dtype == jnp.float32
+    images = jax.random.normal(KEY, (2, 7, 6, 5))
+    np.testing.assert_array_equal(units.outputs(FOUND, activity | {"b": images})["first"], images.reshape(-1, 5))
+
+
+def test_weights_are_summed_around_each_neuron():
+    entering, leaving = units.incoming(FOUND, PARAMS), units.outgoing(FOUND, PARAMS)
+    for j in range(5):
+        np.testing.assert_allclose(entering["first"][j], np.abs(PARAMS["a"]["kernel"][:, j]).sum(), rtol=1e-6)
+        np.testing.assert_allclose(leaving["first"][j], np.abs(PARAMS["b"]["kernel"][j]).sum(), rtol=1e-6)
+
+
+def test_a_share_of_one_starts_the_neurons_afresh_and_no_others():
+    which = {"first": jnp.array([0.0, 1, 0, 0, 1])}
+    after = optax.apply_updates(PARAMS, units.pull(FOUND, STEPS, PARAMS, FRESH, which))
+    plain = optax.apply_updates(PARAMS, STEPS)
+    chosen, others = [1, 4], [0, 2, 3]
+    for leaf in ("kernel", "bias"):
+        np.testing.assert_allclose(after["a"][leaf][..., chosen], FRESH["a"][leaf][..., chosen], rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(after["a"][leaf][..., others], plain["a"][leaf][..., others])
+    np.testing.assert_allclose(after["b"]["kernel"][jnp.array(chosen)], 0, atol=1e-6)
+    np.testing.assert_array_equal(after["b"]["kernel"][jnp.array(others)], plain["b"]["kernel"][jnp.array(others)])
+    np.testing.assert_array_equal(after["b"]["bias"], plain["b"]["bias"])
+    jax.tree.map(np.testing.assert_array_equal, after["c"], plain["c"])
+
+
+def test_a_smaller_share_is_a_part_of_the_way_and_none_is_no_change():
+    share = jnp.array([0.0, 0.25, 0.5, 0.75, 1.0])
+    after = optax.apply_updates(PARAMS, units.pull(FOUND, STEPS, PARAMS, FRESH, {"first": share}))
+    plain = optax.apply_updates(PARAMS, STEPS)
+    for leaf in ("kernel", "bias"):
+        expected = (1 - share) * plain["a"][leaf] + share * FRESH["a"][leaf]
+        np.testing.assert_allclose(after["a"][leaf], expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(after["b"]["kernel"], (1 - share)[:, None] * plain["b"]["kernel"], rtol=1e-4, atol=1e-6)
+    nothing = units.pull(FOUND, STEPS, PARAMS, FRESH, {"first": jnp.zeros(5), "second": jnp.zeros(4)})
+    jax.tree.map(np.testing.assert_array_equal, nothing, STEPS)
+
+
+def test_a_weight_between_two_new_neurons_is_the_later_ones():
+    both = {"first": jnp.ones(5), "second": jnp.array([1.0, 0, 0, 0])}
+    after = optax.apply_updates(PARAMS, units.pull(FOUND, STEPS, PARAMS, FRESH, both))
+    np.testing.assert_allclose(after["b"]["kernel"][:, 0], FRESH["b"]["kernel"][:, 0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(after["b"]["kernel"][:, 1:], 0, atol=1e-6)
+    np.testing.assert_allclose(after["c"]["kernel"][0], 0, atol=1e-6)
+
+
+def test_channels_of_convolutions_are_neurons():
+    names = {"a": {"kernel": (None, None, "colour", "channel")}, "b": {"kernel": (None, None, "channel", "answer")}}
+    make = lambda key: {
+        "a": {"kernel": jax.random.normal(key, (3, 3, 2, 4))},
+        "b": {"kernel": jax.random.normal(jax.random.fold_in(key, 1), (2, 2, 4, 3))},
+    }
+    params, fresh = make(KEY), make(jax.random.key(1))
+    steps, found = jax.tree.map(jnp.zeros_like, params), units.find(names, params)
+    np.testing.assert_allclose(
+        units.incoming(found, params)["channel"], np.abs(params["a"]["kernel"]).sum((0, 1, 2)), rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        units.outgoing(found, params)["channel"], np.abs(params["b"]["kernel"]).sum((0, 1, 3)), rtol=1e-5
+    )
+    share = {"channel": jnp.array([0.0, 0, 1, 0])}
+    after = optax.apply_updates(params, units.pull(found, steps, params, fresh, share))
+    expected = jax.tree.map(np.array, params)
+    expected["a"]["kernel"][..., 2] = fresh["a"]["kernel"][..., 2]
+    expected["b"]["kernel"][:, :, 2] = 0
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6), after, expected)
+    touched = units.touched(found, params, {"channel": share["channel"] > 0})
+    jax.tree.map(lambda t, x, y: np.testing.assert_array_equal(t, np.array(x) != y), touched, params, expected)
+
+
+def test_touched_are_the_weights_that_a_pull_changes():
+    chosen = {"first": jnp.array([True, False, False, False, False]), "second": jnp.array([False, False, True, False])}
+    share = {name: which.astype(jnp.float32) for name, which in chosen.items()}
+    still = jax.tree.map(jnp.zeros_like, PARAMS)
+    moved = jax.tree.map(lambda u: u != 0, units.pull(FOUND, still, PARAMS, FRESH, share))
+    jax.tree.map(np.testing.assert_array_equal, units.touched(FOUND, PARAMS, chosen), moved)
+
+
+def test_bfloat16_updates_stay_bfloat16():
+    low = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), PARAMS)
+    steps = units.pull(FOUND, low, low, FRESH, {"first": jnp.ones(5)})
+    assert {leaf.dtype for leaf in jax.tree.leaves(steps)} == {jnp.dtype(jnp.bfloat16)}
