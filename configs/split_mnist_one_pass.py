@@ -6,7 +6,7 @@ MLP 784-400-400-10, batches of 32, plain SGD, every image once. First layer of s
 `neuroml.mlp`), the same for every method that trains it.
 
 .1 to 1 minute a seed and method on 2 CPU cores. To expect, in %: condensate_projector 94, told or not where a task
-ends; OWM 92, DER++ with 200 examples 91, EWC 26, joint 97; on fixed features: random 96, patch condensates 99.
+ends; OWM 92, DER++ with 200 examples 92, EWC 26, joint 97; on fixed features: random 96, patch condensates 99.
 """
 
 from benchmarks.suite import Suite

@@ -13,6 +13,7 @@ the data, which no weight changes: measured, they add a constant to the loss and
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
@@ -127,10 +128,11 @@ def _mean(terms: list[Float[Array, ""]]) -> Float[Array, ""]:
 
 
 def _spread(rows: Float[Array, "n size"]) -> Float[Array, " n"]:
+    largest = jax.lax.stop_gradient(jnp.abs(rows).max(1, keepdims=True))
+    rows = rows / jnp.where(largest > 0, largest, 1)  # changes nothing but the squares, which could vanish
     power = (rows**2).mean(1)
-    some = power > 0
     # Inside `where` too: the gradient of the branch that is not taken must be finite.
-    return jnp.where(some, jnp.abs(rows).mean(1) ** 2 / jnp.where(some, power, 1), 0)
+    return jnp.where(power > 0, jnp.abs(rows).mean(1) ** 2 / jnp.where(power > 0, power, 1), 0)
 
 
 def _exponential_entropy(rows: Float[Array, "n size"]) -> Float[Array, ""]:

@@ -31,18 +31,20 @@ class KWinners(nnx.Module):
     r"""Lets the k most active units of each example answer; units that won of late are excited and win more easily.
 
         layer(x)     = x where x + strength * excitability is among the `winners` largest of the example, else 0
-        excitability = decay * excitability + (1 - decay) * share of the examples that the unit won     at each update
+        excitability = decay * excitability + (1 - decay) * share of the examples in which x itself is among them
 
     Excitability only decides who wins: answers are those of x, and gradients pass through winners alone. Memories that
-    are made shortly after one another meet the same excited units and share them (linking), those far apart do not.
+    are made shortly after one another meet the same excited units and share them (linking), those far apart do not. A
+    unit is excited by what it wins by its own drive: were a win by excitability to excite it again, the first winners
+    would win for ever.
 
     `layer(x, update=False)` leaves excitability alone, and so does Flax's `model.eval()` until `model.train()`.
 
     Args:
       size: units, the last axis of x.
       winners: units of each example that answer, in [1, size]; `size` is inert: the layer is the identity.
-      strength: how much excitability a unit of x is worth, >= 0; 0 is plain k-winners-take-all. Beyond the spread of x
-        the same units win for ever.
+      strength: what full excitability is worth, >= 0, in units of x; 0 is plain k-winners-take-all. A unit that won
+        one whole batch has an excitability of 1 - decay.
       decay: of excitability per update, in [0, 1).
       shuffled: the content-free control: each unit has the excitability of another one, always the same.
 
@@ -56,7 +58,7 @@ class KWinners(nnx.Module):
       encoded close in time", Nature 534:115.
 
     How ours differs: the boosting of Ahmad and Scheinkman favours units that *rarely* won, to use all; ours the recent
-    ones. Excitability counts batches, not hours.
+    ones. Excitability counts batches, not hours, and does not excite itself.
 
     >>> layer = KWinners(3, winners=1, strength=1.0, decay=0.5)
     >>> layer(jnp.array([[3.0, 1.0, 2.0]])).tolist(), layer.excitability[...].tolist()
@@ -82,7 +84,7 @@ class KWinners(nnx.Module):
             raise UsageError(f"KWinners of size {self.size} needs as many features, not an x of shape {x.shape}.")
         won = self.won(x)
         if update and not self.use_running_average:
-            share = won.reshape(-1, self.size).mean(0)
+            share = winning(jax.lax.stop_gradient(x), self.winners).reshape(-1, self.size).mean(0)
             self.excitability[...] = self.decay * self.excitability[...] + (1 - self.decay) * share
         return jnp.where(won, x, 0)
 
@@ -159,7 +161,7 @@ class ActiveDendrites(nnx.Module):
         self.segments = segments
         if segments:
             self.dendrites = nnx.Param(jax.random.normal(rngs.params(), (outputs, segments, contexts)))
-        self._settings = (("radius", float(radius)), ("nucleus", nucleus), ("mobility", float(mobility)))
+        self.nucleus, self.radius, self.mobility = nucleus, float(radius), float(mobility)
         self.use_running_average = False
         for name, array in slots.empty(contexts, inputs if keys is None else keys, 1)._asdict().items():
             setattr(self, f"prototype_{name}", Trace(array))
@@ -188,14 +190,15 @@ class ActiveDendrites(nnx.Module):
         return Slots(**{name: getattr(self, f"prototype_{name}")[...] for name in Slots._fields})
 
     def _checked(self, keys: Any) -> Float[Array, "n keys"]:
-        keys, width = jax.lax.stop_gradient(jnp.asarray(keys)), self.prototype_place.shape[1]
+        keys, width = jax.lax.stop_gradient(jnp.asarray(keys)), self.prototypes.place.shape[1]
         if keys.ndim != 2 or keys.shape[1] != width:
             raise UsageError(f"the context is inferred from rows of {width} entries, not from shape {keys.shape}.")
         return keys
 
     def _absorb(self, keys: Float[Array, "n keys"]) -> None:
         nothing, sound = jnp.zeros((keys.shape[0], 1)), jnp.isfinite(keys).all(1)
-        after, _ = slots.absorb(self.prototypes, keys, nothing, sound=sound, **dict(self._settings))
+        numbers = {"radius": self.radius, "mobility": self.mobility}
+        after, _ = slots.absorb(self.prototypes, keys, nothing, **numbers, nucleus=self.nucleus, sound=sound)
         for name, array in after._asdict().items():
             getattr(self, f"prototype_{name}")[...] = array
 

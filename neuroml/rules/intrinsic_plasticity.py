@@ -76,7 +76,7 @@ def intrinsic_plasticity(
     >>> [f"{x:.2f}" for x in step["a"]["bias"]], state.firing["hidden"].tolist()
     (['0.05', '-0.05'], [0.0, 1.0])
     """
-    if not isinstance(target, jax.Array) and not 0 < target < 1:
+    if isinstance(target, float | int) and not 0 < target < 1:
         raise UsageError(
             f"target={target} must lie between 0 and 1: it is the share of examples that a neuron answers."
         )

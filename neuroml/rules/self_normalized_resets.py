@@ -63,7 +63,7 @@ def self_normalized_resets(
       wiring: names of the axes of the weights (`neuroml.wiring`).
       fresh: `(key) -> params`, draws a new network; its incoming weights are those of the new neurons.
       rejection: chance below which a silence counts as the end of a neuron, in [0, 1); 0 is inert.
-      minimum: updates for which every neuron may be silent.
+      minimum: updates for which every neuron may be silent, lest those with a short past be judged by one or two times.
       decay: of the mean time between firings, in [0, 1).
       choose: "utility", those that the test rejects; or "random", the content-free control: as many, drawn by lot, at
         each rejection. (Rejected neurons that stay begin a new silence.)

@@ -74,7 +74,7 @@ def surprise_rate(
     >>> float(state.fast), float(state.slow), step.tolist()
     (2.0, 1.5, [1.5])
     """
-    if not isinstance(largest, jax.Array) and largest < 1:
+    if isinstance(largest, float | int) and largest < 1:
         raise UsageError(f"largest={largest} must be at least 1: it bounds a gain that is 1 without surprise.")
     given = {"strength": strength, "fast_decay": fast_decay, "slow_decay": slow_decay, "largest": largest}
 

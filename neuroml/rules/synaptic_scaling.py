@@ -82,7 +82,7 @@ def synaptic_scaling(
     >>> step["a"]["kernel"].tolist(), step["b"]["kernel"].ravel().tolist()
     ([[1.0, -0.5], [1.0, -0.5]], [0.0, 0.0])
     """
-    if not isinstance(target, jax.Array) and target <= 0:
+    if isinstance(target, float | int) and target <= 0:
         raise UsageError(f"target={target} must be positive: it is the mean magnitude of a neuron's answers.")
     given = {"target": target, "speed": speed, "decay": decay, "largest": largest}
 

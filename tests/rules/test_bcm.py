@@ -47,7 +47,7 @@ def test_the_threshold_slides_so_that_a_loud_neuron_loses_its_gain():
     for _ in range(20):
         gain, state = gains(tx, state, loud)
         seen.append(gain[0])
-    assert seen[0] > 1.2 and seen[-1] < 1 and (np.diff(seen) < 0).all()
+    assert seen[0] > 1.5 and seen[0] > seen[1] > seen[2] and max(seen[2:]) < 1
 
 
 def test_silent_neurons_and_broken_answers_have_gain_one():
@@ -55,7 +55,7 @@ def test_silent_neurons_and_broken_answers_have_gain_one():
     _, state = gains(tx, tx.init(init_params()), 2 * jnp.ones((1, 5)))
     gain, after = gains(tx, state, jnp.array([[0.0, 2.0, jnp.nan, jnp.inf, 9.0]]))
     np.testing.assert_allclose(gain[[0, 2, 3]], 1)
-    assert np.isfinite(gain).all() and gain[1] < 1 < gain[4]
+    assert np.isfinite(gain).all() and max(gain[1], gain[4]) < 0.9
     np.testing.assert_array_equal(after.threshold["hidden"][2:4], state.threshold["hidden"][2:4])
 
 

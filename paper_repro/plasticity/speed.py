@@ -1,0 +1,42 @@
+"""Steps a second of a batch-1 stream: one compiled scan against a Python loop of compiled steps.
+
+    python -m paper_repro.plasticity.speed
+
+Input-permuted MNIST, one seed, the second of two calls, so that nothing is compiled while it is timed.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+
+from benchmarks import commands, runner, suite
+from neuroml.running import run
+from neuroml.streams.sources import load
+
+RESULT = Path(__file__).parent / "results" / "speed.json"
+METHODS = ("sgd", "homeostasis", "cbp", "upgd")
+TASKS = {"scan": 4, "loop": 1}  # of 5,000 steps
+
+
+def steps_a_second(method: str, mode: str) -> float:
+    """Returns how many training steps one seed takes in a second."""
+    one = dataclasses.replace(suite.load("input_permuted_mnist"), tasks=TASKS[mode], inspected=0)
+    job, data = runner.Job(one, "domain", method), load(one.data)
+    for _ in range(2):
+        result = run(job.experiment, data, seeds=[0], hyperparameters=job.hyperparameters, steps_mode=mode)
+    return TASKS[mode] * one.examples / result.seconds
+
+
+def main() -> None:
+    """Measures all methods in both modes, prints and writes what it found."""
+    commands.prepare_jax()
+    found = {}
+    for method in METHODS:
+        scan, loop = (steps_a_second(method, mode) for mode in ("scan", "loop"))
+        found[method] = {"scan": round(scan), "loop": round(loop), "ratio": round(scan / loop, 1)}
+        print(f"{method:12} {scan:8.0f} steps/s in a scan, {loop:8.0f} in a loop: {scan / loop:.1f} times")
+    RESULT.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
