@@ -22,8 +22,9 @@ def renewal(
     """Chains an optimizer with a rule that replaces neurons, and clears the moments of the weights it replaces.
 
     Every array in the state of `base` that is like the weights (momentum, both moments of Adam, whatever a chain
-    holds) becomes zero where a weight enters or leaves a neuron that the rule has just replaced. Counts stay: Adam's
-    first steps of a new weight are up to three times its usual ones, since zero moments are not corrected again.
+    holds) becomes zero where a weight enters or leaves a neuron that the rule has just replaced. Counts stay: under
+    a steady gradient Adam's first steps of a new weight are three to six times its usual ones, since moments that start
+    again at zero are not corrected again.
 
     Args:
       base: what makes the steps: `optax.adam(1e-3)`, or a chain.

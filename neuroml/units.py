@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from neuroml import core, projection
 from neuroml.errors import UsageError
@@ -123,6 +123,21 @@ def pull(
         part = part.astype(leaves[place].dtype)
         target = new[place].astype(part.dtype) if enters else 0.0
         leaves[place] = (1 - part) * leaves[place] + part * (target - old[place])
+    return structure.unflatten(leaves)
+
+
+def by_lot(key: PRNGKeyArray, values: Mapping[str, Array]) -> dict[str, Array]:
+    """Returns the values of each population dealt anew among its neurons: as many, but content-free."""
+    keys = jax.random.split(key, len(values))
+    return {name: jax.random.permutation(k, value) for k, (name, value) in zip(keys, values.items(), strict=True)}
+
+
+def gate(found: Mapping[str, Units], updates: Any, factors: Mapping[str, Float[Array, " size"]]) -> Any:
+    """Returns updates with the steps of each neuron's incoming weights and bias multiplied by its factor."""
+    leaves, structure = jax.tree.flatten(updates)
+    for place, factor, enters in _places(found, updates, factors):
+        if enters:
+            leaves[place] = (factor * leaves[place]).astype(leaves[place].dtype)
     return structure.unflatten(leaves)
 
 

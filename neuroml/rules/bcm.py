@@ -1,6 +1,5 @@
 """The sliding threshold of Bienenstock, Cooper and Munro, as a gain of each neuron's learning."""
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +8,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from neuroml import core, projection, units
+from neuroml import core, units
 
 TINY = 1e-12
 
@@ -83,7 +82,7 @@ def bcm(
             threshold[name] = jnp.where(jnp.isfinite(power), old + rate * (power - old), old)
             gain = 1 + state.strength * jnp.where(jnp.isfinite(power), _modification(rows, threshold[name]), 0)
             gains[name] = jax.random.permutation(jax.random.key(0), gain) if shuffled else gain
-        return _gained(found, updates, gains), state._replace(threshold=threshold, count=state.count + 1)
+        return units.gate(found, updates, gains), state._replace(threshold=threshold, count=state.count + 1)
 
     return core.rule(init, bcm)
 
@@ -91,15 +90,3 @@ def bcm(
 def _modification(rows: Float[Array, "n size"], threshold: Float[Array, " size"]) -> Float[Array, " size"]:
     """Returns how far above its threshold each neuron answers, in (-1, 1), on average over the batch."""
     return jnp.tanh(rows * (rows - threshold) / (threshold**2 + TINY)).mean(0)
-
-
-def _gained(found: Mapping[str, units.Units], updates: Any, gains: Mapping[str, Array]) -> Any:
-    """Returns updates with the steps of each neuron's incoming weights and bias multiplied by its gain."""
-    leaves, structure = jax.tree.flatten(updates)
-    layers = projection.layers(updates)
-    for name, gain in gains.items():
-        places = [place for home in found[name].makers for place in layers[home][:2]]
-        for at in places:
-            if at is not None:
-                leaves[at] = (gain * leaves[at]).astype(leaves[at].dtype)
-    return structure.unflatten(leaves)

@@ -147,8 +147,8 @@ def _choose(state: CBPState, record: Record, draw: Array | None) -> tuple[Array,
     due = record.due + state.rate * mature.sum()
     fair = record.utility / (1 - state.decay**record.age)
     judged = fair if draw is None else jax.random.uniform(draw, fair.shape)
-    worst = jnp.argsort(jnp.argsort(jnp.where(mature, judged, jnp.inf)))
-    chosen = mature & (worst < jnp.floor(due))
+    worst = lambda: mature & (jnp.argsort(jnp.argsort(jnp.where(mature, judged, jnp.inf))) < jnp.floor(due))
+    chosen = jax.lax.cond(due >= 1, worst, lambda: jnp.zeros_like(mature))  # at most steps nothing is owed: no sorting
     return chosen, record._replace(due=due - chosen.sum())
 
 

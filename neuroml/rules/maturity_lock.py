@@ -1,6 +1,5 @@
 """Perineuronal nets: neurons that have settled are locked, and surprise dissolves the lock."""
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +8,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from neuroml import core, projection, units
+from neuroml import core, units
 
 
 class Net(NamedTuple):
@@ -132,7 +131,7 @@ def maturity_lock(
         locks = {name: 1 - state.strength * _in_order(net.maturity, shuffled) for name, net in nets.items()}
         surprises = state.surprises + surprised.astype(jnp.int32)
         after = state._replace(nets=nets, fast=fast, slow=slow, count=state.count + 1, surprises=surprises)
-        return _locked(found, updates, locks), after
+        return units.gate(found, updates, locks), after
 
     return core.rule(init, maturity_lock)
 
@@ -163,15 +162,3 @@ def _toward(mean: Array, new: Array, decay: Array, count: Array) -> Array:
 
 def _in_order(signal: Float[Array, " size"], shuffled: bool) -> Float[Array, " size"]:
     return jax.random.permutation(jax.random.key(0), signal) if shuffled else signal
-
-
-def _locked(found: Mapping[str, units.Units], updates: Any, locks: Mapping[str, Array]) -> Any:
-    """Returns updates with the steps of each neuron's incoming weights and bias multiplied by its lock."""
-    leaves, structure = jax.tree.flatten(updates)
-    layers = projection.layers(updates)
-    for name, lock in locks.items():
-        places = [place for home in found[name].makers for place in layers[home][:2]]
-        for at in places:
-            if at is not None:
-                leaves[at] = (lock * leaves[at]).astype(leaves[at].dtype)
-    return structure.unflatten(leaves)

@@ -109,7 +109,7 @@ def partial_resets(
         def reset(steps, state):
             birth, draw = jax.random.split(key)
             share = {name: _share(state, utility) for name, utility in state.utilities.items()}
-            share = _by_lot(draw, share) if choose == "random" else share
+            share = units.by_lot(draw, share) if choose == "random" else share
             return units.pull(found, steps, params, fresh(birth), share), _after(state, share)
 
         # `every` is no leaf: the count is the same in all runs of a `vmap`, where this so remains a branch.
@@ -127,12 +127,6 @@ def _share(state: PartialResetsState, utility: Array) -> Float[Array, " size"]:
     """Returns how far each neuron goes."""
     useless = 2 * jax.nn.sigmoid(-state.sharpness * (utility - state.threshold))
     return state.strength * jnp.minimum(1, useless)
-
-
-def _by_lot(key: Array, share: dict[str, Float[Array, " size"]]) -> dict[str, Float[Array, " size"]]:
-    """Returns the shares of each population, dealt anew."""
-    keys = jax.random.split(key, len(share))
-    return {name: jax.random.permutation(k, part) for k, (name, part) in zip(keys, share.items(), strict=True)}
 
 
 def _after(state: PartialResetsState, share: dict[str, Array]) -> PartialResetsState:

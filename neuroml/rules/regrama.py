@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from neuroml import core, units
 from neuroml.errors import UsageError, unknown
@@ -99,7 +99,7 @@ def regrama(
         def check(steps, state):
             birth, draw = jax.random.split(key)
             chosen = {name: _score(total) < state.threshold for name, total in state.sums.items()}
-            chosen = _by_lot(draw, chosen) if choose == "random" else chosen
+            chosen = units.by_lot(draw, chosen) if choose == "random" else chosen
             share = {name: which.astype(jnp.float32) for name, which in chosen.items()}
             return units.pull(found, steps, params, fresh(birth), share), _checked(state, chosen)
 
@@ -112,12 +112,6 @@ def regrama(
 def _score(total: Float[Array, " size"]) -> Float[Array, " size"]:
     """Returns how far each neuron's weights moved over how far the mean neuron's did. If none did, all scores are 0."""
     return total / jnp.maximum(total.mean(), TINY)
-
-
-def _by_lot(key: Array, chosen: dict[str, Bool[Array, " size"]]) -> dict[str, Bool[Array, " size"]]:
-    """Returns as many neurons of each population as are chosen, any of them."""
-    keys = jax.random.split(key, len(chosen))
-    return {name: jax.random.permutation(k, which) for k, (name, which) in zip(keys, chosen.items(), strict=True)}
 
 
 def _checked(state: ReGraMaState, chosen: dict[str, Array]) -> ReGraMaState:

@@ -110,7 +110,7 @@ def self_normalized_resets(
         records = {name: _listen(state, state.records[name], fired[name]) for name in found}
         rejected = {name: _rejects(state, record) for name, record in records.items()}
         birth, draw = jax.random.split(key)
-        chosen = _by_lot(draw, rejected) if choose == "random" else rejected
+        chosen = units.by_lot(draw, rejected) if choose == "random" else rejected
         some = jnp.any(jnp.array([which.any() for which in chosen.values()]))
 
         def replace(steps):
@@ -137,12 +137,6 @@ def _rejects(state: SNRState, record: Firing) -> Bool[Array, " size"]:
     """Says which neurons are silent for longer than chance explains."""
     chance = jnp.power(1 - 1 / record.mean, record.silence.astype(jnp.float32))
     return (chance < state.rejection) & (record.silence >= state.minimum)
-
-
-def _by_lot(key: Array, chosen: dict[str, Bool[Array, " size"]]) -> dict[str, Bool[Array, " size"]]:
-    """Returns as many neurons of each population as are chosen, any of them."""
-    keys = jax.random.split(key, len(chosen))
-    return {name: jax.random.permutation(k, which) for k, (name, which) in zip(keys, chosen.items(), strict=True)}
 
 
 def _begin(record: Firing, new: Bool[Array, " size"]) -> Firing:
