@@ -216,9 +216,9 @@ ONLINE: dict[str, tuple[str, Callable[[Interval], str]]] = {
     "effective_rank": ("rank", _plain),
 }
 ONLINE_CAPTION = (
-    "Online accuracy (on each batch before it is learnt), the same in the\nfirst 250 steps of a task, its slope in points"
-    " per 100 tasks, last minus first tenth of the tasks, and forgetting in %: mean ± half\nthe 95 % Student-t interval."
-    " Dormant units in % and effective rank of the last layer at the end."
+    "Online accuracy (on each batch before it is learnt), the same in\nthe first 250 steps of a task, its slope in "
+    "points per 100 tasks, last minus first tenth of the tasks, and forgetting in %:\nmean ± half the 95 % Student-t "
+    "interval. Dormant units in % and effective rank of the last layer at the end."
 )
 
 

@@ -86,8 +86,10 @@ def make(
         fine = jnp.isfinite(x).all(0)
         return jax.tree.map(lambda kept, changed: jnp.where(fine, changed, kept), state, after)
 
+    limit = jnp.asarray(largest)
+
     def apply(state, x) -> Float[Array, "batch ..."]:
         normalized = (x.astype(jnp.float32) - state.mean) * jax.lax.rsqrt(state.variance + epsilon)
-        return jnp.clip(normalized, -largest, largest)
+        return jnp.clip(normalized, -limit, limit)
 
     return Adaptation(init, update, apply)

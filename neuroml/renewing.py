@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from neuroml import core, units
+from neuroml.errors import UsageError
 
 
 class RenewalState(NamedTuple):
@@ -34,6 +35,9 @@ def renewal(
     Returns:
       A transformation in the place of `optax.chain(base, rule)`; with plain SGD, which keeps no moments, the same.
 
+    Raises:
+      UsageError: at `init`, for a rule that replaces nothing.
+
     >>> import neuroml
     >>> params = {"a": {"kernel": jnp.ones((2, 3))}, "b": {"kernel": jnp.ones((3, 1))}}
     >>> names = {"a": {"kernel": ("input", "hidden")}, "b": {"kernel": ("hidden", "output")}}
@@ -45,11 +49,17 @@ def renewal(
     last = optax.with_extra_args_support(rule)
 
     def init(params):
-        return RenewalState(base.init(params), rule.init(params))
+        known: Any = rule.init(params)
+        if jax.tree.leaves(params) and not hasattr(known, "renewed"):
+            raise UsageError(
+                f"renewal needs a rule that replaces neurons, such as cbp, and not {type(known).__name__}."
+            )
+        return RenewalState(base.init(params), known)
 
     def update(updates, state, params, **words):
         updates, kept = inner.update(updates, state.base, params, **words)
-        updates, after = last.update(updates, state.rule, params, **words)
+        updates, rest = last.update(updates, state.rule, params, **words)
+        after: Any = rest
         some = jnp.any(jnp.array([which.any() for which in after.renewed.values()]))
         forget = lambda moment, gone: jnp.where(gone, jnp.zeros_like(moment), moment)
 

@@ -89,7 +89,7 @@ def incoming(found: Mapping[str, Units], tree: Any) -> dict[str, Float[Array, " 
     """Returns the sum of the magnitudes of each neuron's incoming weights, biases left out."""
     kernels = _kernels(tree)
     total = lambda kernel: jnp.abs(kernel).astype(jnp.float32).sum(range(kernel.ndim - 1))
-    return {name: sum(total(kernels[home]) for home in units.makers) for name, units in found.items()}
+    return {name: sum((total(kernels[home]) for home in units.makers), jnp.zeros(())) for name, units in found.items()}
 
 
 def outgoing(found: Mapping[str, Units], tree: Any) -> dict[str, Float[Array, " size"]]:
@@ -99,7 +99,7 @@ def outgoing(found: Mapping[str, Units], tree: Any) -> dict[str, Float[Array, " 
     def total(kernel):
         return jnp.abs(kernel).astype(jnp.float32).sum((*range(kernel.ndim - 2), kernel.ndim - 1))
 
-    return {name: sum(total(kernels[home]) for home in units.readers) for name, units in found.items()}
+    return {name: sum((total(kernels[home]) for home in units.readers), jnp.zeros(())) for name, units in found.items()}
 
 
 def pull(

@@ -44,6 +44,13 @@ def test_the_tables_are_those_of_the_result_files():
     assert not tables.stale(ROOT / "README.md", shown), "run `make tables`"
 
 
+@pytest.mark.parametrize("folder", ["condensates", "plasticity"])
+def test_the_tables_of_the_reproductions_are_those_of_their_result_files(folder):
+    home = ROOT / "paper_repro" / folder
+    found = commands.readme_tables(home / "results")
+    assert found and not tables.stale(home / "README.md", found), "run `make tables`"
+
+
 @pytest.mark.parametrize("name", re.findall(r"<!-- results:(\S+) -->", README))
 def test_every_table_has_a_result_file(name):
     assert (ROOT / "paper_repro" / "results" / f"{name}.jsonl").exists()

@@ -8,7 +8,7 @@ import pytest
 
 import neuroml
 from neuroml import units
-from neuroml.errors import MissingWordError
+from neuroml.errors import MissingWordError, UsageError
 
 KEY = jax.random.key(0)
 NAMES = {
@@ -151,3 +151,8 @@ def test_what_the_rule_needs_is_asked_for():
         tx.update(params, tx.init(params), params, key=KEY)
     with pytest.raises(MissingWordError, match="`params`"):
         tx.update(params, tx.init(params), **words(KEY))
+
+
+def test_a_rule_that_replaces_nothing_is_refused():
+    with pytest.raises(UsageError, match="L2InitState"):
+        neuroml.renewal(optax.sgd(0.1), neuroml.l2_init(0.1), {}).init({"kernel": jnp.ones((2, 2))})
