@@ -58,7 +58,7 @@ suite = Suite(
     batch_sizes={"condensate_contexts": 500, "random_ridge": 500},
     grids={
         "naive": {"learning_rate": (0.01, 0.03, 0.1, 0.3)},
-        "ewc": {"strength": (10.0, 100.0, 1000.0, 10000.0)},
+        "ewc": {"strength": (1.0, 10.0, 100.0, 1000.0)},
         "si": {"strength": (0.01, 0.1, 1.0, 10.0)},
         "owm": {"alpha": (0.01, 0.1, 1.0, 10.0)},
         "gpm": {"threshold": (0.9, 0.95, 0.99, 0.999)},
