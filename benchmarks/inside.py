@@ -48,9 +48,9 @@ def reports(records: Sequence[Record], path: Path | str) -> bool:
                 if name.startswith(kind):
                     values = np.array([run["report"][name] for run in runs], float)
                     values = 100 * values if kind in SHARES else values
-                    few = values.shape[1] <= online_plots.POINTS
-                    style = styles[label, name] if few else {**styles[label, name], "marker": ""}
-                    plots.line(ax, *online_plots.stretches(values), style)
+                    middles, means = online_plots.stretches(values)
+                    style = {**styles[label, name], "markevery": max(1, len(middles) // 8)}
+                    plots.line(ax, middles, means, style)
             plots.finish(ax, "", values.shape[1])
             ax.set_ylabel(PANELS[kind])
             ax.set_ylim(0, 100 if kind in SHARES else None)

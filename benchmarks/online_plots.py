@@ -35,7 +35,8 @@ def online_accuracy(records_by_scenario: Mapping[str, Sequence[Record]], path: P
                 rows = [run["online_by_task"] for run in group if not run.get("diverged")]
                 if rows:
                     values, tasks = 100 * np.array(rows, float), max(tasks, len(rows[0]))
-                    plots.line(ax, *stretches(values), {**styles[label], "marker": ""})
+                    middles, means = stretches(values)
+                    plots.line(ax, middles, means, {**styles[label], "markevery": max(1, len(middles) // 8)})
             plots.finish(ax, "", tasks)
             ax.set_xlabel("tasks")
         axes[0].set_ylabel("online accuracy (%)")

@@ -28,7 +28,7 @@ Style = dict[str, Any]  # keywords of a line
 LETTER = 0.062  # inches, the width of a letter of 8 points on average
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # without the pale yellow
-MARKERS = ("o", "s", "^", "D", "v", ">", "<")  # one more than colours: 42 places with a look of their own
+MARKERS = ("o", "s", "^", "D", "v", ">", "<")  # one more than colours: 42 looks, then 42 hollow ones
 # What the others are held against has no colour, and lies on top, in dashes that hide nothing.
 BOUNDS = {"joint": ("black", "--"), "naive": ("#666666", ":")}
 # Methods take the places in turn, so that those of one line differ most. Append only: a place is a colour.
@@ -199,7 +199,9 @@ def method_style(method: str) -> Style:
         return {"color": colour, "linestyle": dashes, "marker": "", "zorder": 4}
     place = METHODS.index(method) if method in METHODS else zlib.crc32(method.encode())
     colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
-    return {"color": colour, "linestyle": "-", "marker": marker, "markeredgecolor": "white", "zorder": 3}
+    again = place >= len(COLOURS) * len(MARKERS) and method in METHODS  # a second round has hollow markers
+    edge = {"markeredgecolor": colour, "markerfacecolor": "white"} if again else {"markeredgecolor": "white"}
+    return {"color": colour, "linestyle": "-", "marker": marker, **edge, "zorder": 3}
 
 
 def _task_styles(tasks: int) -> list[Style]:

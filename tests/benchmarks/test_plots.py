@@ -171,9 +171,10 @@ def test_colours_do_not_change_from_picture_to_picture(tmp_path, drawn):
 
 
 def test_known_methods_look_different():
-    looks = [(style["color"], style["marker"]) for style in map(plots.method_style, plots.METHODS)]
+    styles = map(plots.method_style, plots.METHODS)
+    looks = [(style["color"], style["marker"], style["markeredgecolor"]) for style in styles]
     assert len(set(looks)) == len(looks) == len(set(plots.METHODS))
-    assert len({colour for colour, _ in looks[:6]}) == 6
+    assert len({colour for colour, *_ in looks[:6]}) == 6
 
 
 def test_configurations_of_a_method_share_its_colour_and_differ_in_marker(tmp_path, drawn):
