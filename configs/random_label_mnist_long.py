@@ -1,6 +1,6 @@
 """Random-label MNIST, long: 500 tasks of random labels, 400 passes each, 15 million steps.
 
-python -m benchmarks run random_label_mnist_long --methods adam,l2_init,homeostasis --seeds 1
+    python -m benchmarks run random_label_mnist_long --methods adam,l2_init,homeostasis --seeds 1
 
 As `random_label_mnist`, ten times as long: half an hour to two hours a seed on 2 CPU cores.
 """
