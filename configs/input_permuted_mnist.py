@@ -3,7 +3,11 @@
     python -m benchmarks run input_permuted_mnist --methods sgd,adamw,cbp,upgd,homeostasis --seeds 3 --steps 100000
 
 The protocol of Elsayed and Mahmood 2024 (UPGD): MLP 784-300-150-10 in PyTorch's initialization, batches of 1, accuracy
-on each image before it is learnt, over the whole stream.
+on each image before it is learnt, over the whole stream. UPGD has its authors' settings for this stream; the other
+rivals are not tuned yet.
+
+100,000 steps of a seed take a quarter of a minute on 2 CPU cores, UPGD five (a normal number for each weight and step).
+To expect of them, in %: homeostasis 89, SGD, continual backpropagation and AdamW 83 to 84.
 """
 
 from benchmarks.suite import Suite
