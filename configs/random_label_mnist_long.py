@@ -2,7 +2,7 @@
 
     python -m benchmarks run random_label_mnist_long --methods adam,l2_init,homeostasis --seeds 1
 
-As `random_label_mnist`, ten times as long: half an hour to two hours a seed on 2 CPU cores.
+As `random_label_mnist`, ten times as long. Not run yet; its minutes are not measured.
 """
 
 import dataclasses
