@@ -6,8 +6,8 @@ The protocol of Elsayed and Mahmood 2024 (UPGD): MLP 784-300-150-10 in PyTorch's
 on each image before it is learnt, over the whole stream. UPGD has its authors' settings for this stream; the other
 rivals are not tuned yet.
 
-100,000 steps of a seed take 6 to 31 seconds on 2 CPU cores, UPGD eight minutes (a normal number for each weight and step).
-To expect of them, in %: homeostasis 89, SGD, continual backpropagation and AdamW 83 to 84.
+100,000 steps of a seed take 6 to 31 seconds on 2 CPU cores, UPGD eight minutes (a normal number for each weight and
+step). To expect of them, in %: homeostasis 89, SGD, continual backpropagation and AdamW 83 to 84.
 """
 
 from benchmarks.suite import Suite
