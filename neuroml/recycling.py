@@ -1,0 +1,92 @@
+"""Recycling: now and then, neurons whose score has stayed far below their population's mean are replaced.
+
+What is scored differs from rule to rule; when, whom and how is the same.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from neuroml import core, units
+from neuroml.errors import UsageError, unknown
+
+CHOICES = ("utility", "random")
+TINY = 1e-12
+
+
+class RecyclingState(NamedTuple):
+    """State of a rule that recycles neurons."""
+
+    sums: dict[str, jax.Array]  # [size]: the neurons' signals, summed since the last check
+    renewed: dict[str, jax.Array]  # [size] bool: neurons that the last update replaced
+    count: jax.Array  # () int32: updates so far
+    births: jax.Array  # () int32: replacements so far
+    threshold: jax.Array  # ()
+
+    hyperparameters = ("threshold",)
+
+    def report(self) -> dict[str, Float[Array, ""]]:
+        """Returns how many neurons were replaced so far."""
+        return {"replaced": self.births.astype(jnp.float32)}
+
+
+def check_settings(every: int, choose: str) -> None:
+    """Raises `UsageError` for an `every` below 1 or an unknown choice."""
+    if every < 1:
+        raise UsageError(f"every={every} must be at least 1.")
+    if choose not in CHOICES:
+        raise unknown("choice", choose, CHOICES)
+
+
+def begin(rule: str, wiring: Any, params: Any, threshold: ArrayLike) -> RecyclingState:
+    """Returns the state of `rule` before the first update."""
+    sums = units.begin(rule, wiring, params, jnp.zeros)
+    renewed = units.begin(rule, wiring, params, lambda size: jnp.zeros(size, bool))
+    return RecyclingState(sums, renewed, jnp.int32(0), jnp.int32(0), core.leaf(threshold))
+
+
+def step(
+    found: Mapping[str, units.Units],
+    updates: Any,
+    state: RecyclingState,
+    params: Any,
+    signal: Mapping[str, Float[Array, " size"]],
+    fresh: Callable[[PRNGKeyArray], Any],
+    key: PRNGKeyArray,
+    *,
+    every: int,
+    choose: str,
+) -> tuple[Any, RecyclingState]:
+    """Adds the neurons' signals to their sums; every so many updates, replaces those far below the mean sum."""
+    sums = {name: total + signal[name] for name, total in state.sums.items()}
+    state = state._replace(sums=sums, count=state.count + 1)
+
+    def check(steps, state):
+        birth, draw = jax.random.split(key)
+        chosen = {name: _score(total) < state.threshold for name, total in state.sums.items()}
+        chosen = units.by_lot(draw, chosen) if choose == "random" else chosen
+        share = {name: which.astype(jnp.float32) for name, which in chosen.items()}
+        return units.pull(found, steps, params, fresh(birth), share), _checked(state, chosen)
+
+    # `every` is no leaf: the count is the same in all runs of a `vmap`, where this so remains a branch.
+    return jax.lax.cond(state.count % every == 0, check, _waiting, updates, state)
+
+
+def _score(total: Float[Array, " size"]) -> Float[Array, " size"]:
+    """Returns each neuron's sum over that of the mean neuron. Where all are zero, so are the scores."""
+    return total / jnp.maximum(total.mean(), TINY)
+
+
+def _checked(state: RecyclingState, chosen: dict[str, Array]) -> RecyclingState:
+    """Returns the state after a check: sums begin anew, for those that stay too."""
+    births = state.births + sum(which.sum() for which in chosen.values())
+    sums = jax.tree.map(jnp.zeros_like, state.sums)
+    return state._replace(sums=sums, renewed=chosen, births=jnp.asarray(births, jnp.int32))
+
+
+def _waiting(steps: Any, state: RecyclingState) -> tuple[Any, RecyclingState]:
+    return steps, state._replace(renewed=jax.tree.map(jnp.zeros_like, state.renewed))
