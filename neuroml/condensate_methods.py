@@ -10,7 +10,7 @@ from neuroml import condensate, features, recall
 from neuroml.errors import unknown
 from neuroml.importance import fisher
 from neuroml.learner import Learner, make_learner
-from neuroml.method import Method, Settings, Situation
+from neuroml.method import Method, Settings, Situation, always
 from neuroml.rules.condensate_anchor import condensate_anchor
 from neuroml.rules.condensate_projector import condensate_projector
 from neuroml.schedule import on_surprise, surprise
@@ -18,12 +18,8 @@ from neuroml.schedule import on_surprise, surprise
 FEATURES = ("patches", "random", "pixels")
 
 
-def _always(given: Settings) -> bool:
-    del given
-    return True
-
-
-def _projector_rule(given: Settings):
+def projector_rule(given: Settings) -> optax.GradientTransformationExtraArgs:
+    """Returns the projector that a method's settings describe."""
     return condensate_projector(
         given["strength"],
         scale=given["scale"],
@@ -36,12 +32,12 @@ def _projector_rule(given: Settings):
 
 
 def _projector(at: Situation, given: Settings):
-    return optax.chain(at.optimizer, _projector_rule(given))
+    return optax.chain(at.optimizer, projector_rule(given))
 
 
 def _projector_on_surprise(at: Situation, given: Settings):
     detector = surprise(ratio=given["ratio"], margin=given["margin"])
-    return optax.chain(at.optimizer, on_surprise(_projector_rule(given), detector))
+    return optax.chain(at.optimizer, on_surprise(projector_rule(given), detector))
 
 
 def _all_labels(predict, params, examples, key):
@@ -130,8 +126,8 @@ def _held_back(given: Settings) -> int:
     return int(given["held_back"])
 
 
-_PROJECTOR = {"strength": 1.0, "scale": 0.1, "evaporation": 0.0, "binding": 0.0, "hardness": 0.0}
-_PROJECTOR_OPTIONS = {"rank": 0, "shuffled": False}
+PROJECTOR = {"strength": 1.0, "scale": 0.1, "evaporation": 0.0, "binding": 0.0, "hardness": 0.0}
+PROJECTOR_OPTIONS = {"rank": 0, "shuffled": False}
 _MEMORY = {"ridge": 0.01, "radius": 1.0, "linker": 1.0, "mix": 0.0, "shell_rate": 0.0}
 _PATCHES: dict[str, Any] = {"features": "patches", "width": 200, "size": 7, "pool": 3, "threshold": 0.5, "stride": 1}
 _MEMORY_OPTIONS = {**_PATCHES, "mirror": False, "rounds": 10, "slots": 1, "own_maps": False, "held_back": 2000}
@@ -151,24 +147,24 @@ methods: dict[str, Method] = {
     "condensate_projector": Method(
         "gradient steps keep out of the input directions that earlier tasks used, in every layer",
         _projector,
-        hyperparameters=_PROJECTOR,
-        options=_PROJECTOR_OPTIONS,
-        boundaries=_always,
+        hyperparameters=PROJECTOR,
+        options=PROJECTOR_OPTIONS,
+        boundaries=always,
         activity=True,
     ),
     "condensate_projector_on_surprise": Method(
         "the same, consolidating when the loss jumps: nobody says where a task ends",
         _projector_on_surprise,
-        hyperparameters={**_PROJECTOR, "ratio": 2.0, "margin": 0.2},
-        options=_PROJECTOR_OPTIONS,
+        hyperparameters={**PROJECTOR, "ratio": 2.0, "margin": 0.2},
+        options=PROJECTOR_OPTIONS,
         activity=True,
     ),
     "condensate_shuffled": Method(
         "control: the projector with its directions shuffled among the inputs, as many and as firm",
         _projector,
-        hyperparameters=_PROJECTOR,
-        options={**_PROJECTOR_OPTIONS, "shuffled": True},
-        boundaries=_always,
+        hyperparameters=PROJECTOR,
+        options={**PROJECTOR_OPTIONS, "shuffled": True},
+        boundaries=always,
         activity=True,
     ),
     "condensate_anchor": Method(
@@ -176,14 +172,14 @@ methods: dict[str, Method] = {
         _anchor,
         hyperparameters={"strength": 1.0, "budget": 0.2},
         importance=_all_labels,
-        boundaries=_always,
+        boundaries=always,
     ),
     "condensate_head": Method(
         "a trunk under the projector, with condensate slots as its head",
         learner=_head,
-        hyperparameters={**_PROJECTOR, "ridge": 1e-3, "radius": 0.55, "linker": 0.12, "mix": 0.5},
-        options={**_PROJECTOR_OPTIONS, "slots": 2000},
-        boundaries=_always,
+        hyperparameters={**PROJECTOR, "ridge": 1e-3, "radius": 0.55, "linker": 0.12, "mix": 0.5},
+        options={**PROJECTOR_OPTIONS, "slots": 2000},
+        boundaries=always,
     ),
     "condensate_memory": _memory_method(
         "patch condensates, nucleated by the first task, over an additive core; fixed features"

@@ -13,6 +13,12 @@ from neuroml.streams.stream import Batch
 Settings = Mapping[str, Any]
 
 
+def always(given: Settings) -> bool:
+    """Returns that a method must be told where tasks end, whatever its settings."""
+    del given
+    return True
+
+
 class Situation(NamedTuple):
     """What a recipe may build on."""
 

@@ -9,7 +9,7 @@ import optax
 from neuroml import condensate_methods, memory, plasticity_methods
 from neuroml.errors import UsageError, unknown
 from neuroml.importance import fisher, sensitivity
-from neuroml.method import Method, Settings, Situation
+from neuroml.method import Method, Settings, Situation, always
 from neuroml.rules.derpp import derpp
 from neuroml.rules.er import er
 from neuroml.rules.ewc import ewc
@@ -18,11 +18,6 @@ from neuroml.rules.mas import mas
 from neuroml.rules.owm import owm
 from neuroml.rules.si import si
 from neuroml.schedule import every, on_surprise, surprise
-
-
-def _always(given: Settings) -> bool:
-    del given
-    return True
 
 
 def _replays_the_past(given: Settings) -> bool:
@@ -141,7 +136,7 @@ methods: dict[str, Method] = {
         hyperparameters={"strength": 100.0, "decay": 1.0},
         options={"anchors": "separate", "form": "explicit"},
         importance=_all_labels,
-        boundaries=_always,
+        boundaries=always,
     ),
     "ewc_every": Method(
         "EWC that consolidates every so many steps, Fisher from the batch at hand",
@@ -149,7 +144,7 @@ methods: dict[str, Method] = {
         hyperparameters={"strength": 100.0, "decay": 1.0},
         options={"steps": 100},
     ),
-    "si": Method("synaptic intelligence", _si, hyperparameters=_SI, options=_SI_OPTIONS, boundaries=_always),
+    "si": Method("synaptic intelligence", _si, hyperparameters=_SI, options=_SI_OPTIONS, boundaries=always),
     "si_every": Method(
         "SI that consolidates every so many steps",
         _si_every,
@@ -167,20 +162,20 @@ methods: dict[str, Method] = {
         _mas,
         hyperparameters={"strength": 1.0, "decay": 1.0},
         importance=_output_sensitivity,
-        boundaries=_always,
+        boundaries=always,
     ),
     "owm": Method(
         "orthogonal weight modification",
         _owm,
         hyperparameters={"strength": 1.0, "alpha": 1.0, "alpha_decay": 1.0},
-        boundaries=_always,
+        boundaries=always,
         activity=True,
     ),
     "gpm": Method(
         "gradient projection memory",
         _gpm,
         hyperparameters={"strength": 1.0, "threshold": 0.95},
-        boundaries=_always,
+        boundaries=always,
         activity=True,
     ),
     "derpp": Method(

@@ -23,7 +23,7 @@ def noise_like(key: PRNGKeyArray, tree: Any) -> Any:
         noise = sign * table[start : start + size]          a random sign and start for each array
 
     A normal number for every weight at every step costs far more than the step. So the numbers of an array come from
-    one table of a million: two steps seldom see the same window, and any weight sees the table's numbers in random order.
+    one table of a million: two steps seldom see the same window, and a weight sees the table's numbers in random order.
     An array of more than half the table gets numbers of its own.
 
     Args:

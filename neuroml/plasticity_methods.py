@@ -7,10 +7,11 @@ import jax
 import optax
 
 from neuroml import adaptation
+from neuroml.condensate_methods import PROJECTOR, PROJECTOR_OPTIONS, projector_rule
 from neuroml.conditioned import conditioned
 from neuroml.errors import UsageError
 from neuroml.learner import Learner, make_learner
-from neuroml.method import Method, Settings, Situation
+from neuroml.method import Method, Settings, Situation, always
 from neuroml.renewing import renewal
 from neuroml.rules.cbp import cbp
 from neuroml.rules.decorrelation import decorrelation
@@ -84,18 +85,27 @@ def _spectral(at: Situation, given: Settings):
     return optax.chain(spectral_regularization(given["strength"]), at.optimizer)
 
 
-def _homeostasis(at: Situation, given: Settings) -> Learner:
-    """Inputs, hidden inputs and weights each keep a set point of their own."""
+def _balanced(at: Situation, given: Settings, last: optax.GradientTransformation) -> Learner:
+    """Inputs, hidden inputs and weights each keep a set point of their own; `last` turns the steps."""
     hidden = decorrelation(given["strength"], ridge=given["ridge"], decay=given["input_decay"], every=given["every"])
-    chain = optax.chain(
-        hidden, l2_init(given["anchoring"]), at.optimizer, surprise_rate(given["surprise"], slow_decay=0.999)
-    )
+    chain = optax.chain(hidden, l2_init(given["anchoring"]), at.optimizer, last)
     if not given["adapts"]:
         return make_learner(at.task, chain, activity=True)
     inner = make_learner(at.task._replace(scale=1.0), chain, activity=True)
     norm = adaptation.make(given["decay"], shift=given["shift"])
     return conditioned(inner, norm, at.example, at.task.scale)
 
+
+def _homeostasis(at: Situation, given: Settings) -> Learner:
+    return _balanced(at, given, surprise_rate(given["surprise"], slow_decay=0.999))
+
+
+def _condensate_homeostasis(at: Situation, given: Settings) -> Learner:
+    return _balanced(at, given, projector_rule({**given, "strength": given["protection"]}))
+
+
+_SET_POINTS = {"decay": 0.99, "shift": 1.0, "strength": 1.0, "ridge": 0.1, "input_decay": 0.999, "anchoring": 6e-3}
+_PROJECTOR = {name: value for name, value in PROJECTOR.items() if name != "strength"}
 
 methods: dict[str, Method] = {
     "sgd": Method("stochastic gradient descent alone", _optimizer("sgd")),
@@ -165,16 +175,16 @@ methods: dict[str, Method] = {
     "homeostasis": Method(
         "adapting inputs, decorrelated layers, weights drawn back to where they started",
         learner=_homeostasis,
-        hyperparameters={
-            "decay": 0.99,
-            "shift": 1.0,
-            "strength": 1.0,
-            "ridge": 0.1,
-            "input_decay": 0.999,
-            "anchoring": 6e-3,
-            "surprise": 0.0,
-        },
+        hyperparameters={**_SET_POINTS, "surprise": 0.0},
         options={"every": 100, "adapts": True},
+        conditions=True,
+    ),
+    "condensate_homeostasis": Method(
+        "the set points of homeostasis, and steps that keep out of the directions of earlier tasks",
+        learner=_condensate_homeostasis,
+        hyperparameters={**_SET_POINTS, "protection": 1.0, **_PROJECTOR},
+        options={"every": 100, "adapts": True, **PROJECTOR_OPTIONS},
+        boundaries=always,
         conditions=True,
     ),
 }
