@@ -133,11 +133,14 @@ def _data(command: cli.Data) -> int:
 
 
 def readme_tables(directory: Path) -> dict[str, str]:
-    """Returns {file name without ending: table} for every result file of a folder."""
+    """Returns {file without ending: table} for every result file of a folder and the folders in it."""
     from benchmarks import results, summaries, tables
 
-    files = _result_files(directory)
-    return {path.stem: tables.markdown(summaries.summarize(results.latest(results.read(path)))) for path in files}
+    _result_files(directory)  # there must be some
+    files = sorted(directory.rglob("*.jsonl"))
+    named = {path.relative_to(directory).with_suffix("").as_posix(): path for path in files}
+    table = lambda path: tables.markdown(summaries.summarize(results.latest(results.read(path))))
+    return {name: table(path) for name, path in named.items()}
 
 
 def _jobs(command: cli.Run) -> tuple[list[Any], str]:
