@@ -27,4 +27,14 @@ suite = Suite(
     inspected=1200,
     methods=("adam", "l2_init", "shrink_perturb", "weight_clipping", "layer_norm", "crelu", "cbp", "homeostasis"),
     seeds=10,
+    grids={
+        "adam": {"learning_rate": (1e-4, 3e-4, 1e-3, 3e-3)},
+        "l2_init": {"strength": (1e-5, 1e-4, 1e-3, 1e-2)},
+        "shrink_perturb": {"shrink": (1e-6, 1e-5, 1e-4, 1e-3), "noise": (1e-5, 1e-4, 1e-4, 1e-3)},
+        "weight_clipping": {"factor": (1.0, 2.0, 3.0, 5.0)},
+        "layer_norm": {"learning_rate": (1e-4, 3e-4, 1e-3, 3e-3)},
+        "crelu": {"learning_rate": (1e-4, 3e-4, 1e-3, 3e-3)},
+        "cbp": {"rate": (1e-6, 1e-5, 1e-4, 1e-3)},
+        "homeostasis": {"anchoring": (1e-5, 1e-4, 1e-3, 1e-2)},
+    },
 )

@@ -59,6 +59,24 @@ def test_methods_of_homeostasis_without_their_parts_are_sgd():
     assert records("homeostasis")[0]["loss_curve"] != records("sgd")[0]["loss_curve"]
 
 
+def test_set_points_beside_condensates_that_protect_nothing_are_homeostasis():
+    bare = dataclasses.replace(SMALL, hyperparameters={"condensate_homeostasis": {"protection": 0.0}})
+    for one, other in zip(records("condensate_homeostasis", bare), records("homeostasis"), strict=True):
+        assert one["loss_curve"] == other["loss_curve"] and one["accuracy"] == other["accuracy"]
+    assert records("condensate_homeostasis")[0]["loss_curve"] != records("homeostasis")[0]["loss_curve"]
+
+
+def test_condensates_without_set_points_are_the_projector():
+    inert = {"strength": 0.0, "anchoring": 0.0}
+    bare = dataclasses.replace(
+        SMALL,
+        hyperparameters={"condensate_homeostasis": inert},
+        options={"condensate_homeostasis": {"adapts": False}},
+    )
+    for one, other in zip(records("condensate_homeostasis", bare), records("condensate_projector"), strict=True):
+        assert one["loss_curve"] == other["loss_curve"] and one["accuracy"] == other["accuracy"]
+
+
 def test_conditioning_is_for_every_method_and_part_of_its_identity():
     seen = dataclasses.replace(SMALL, conditioning=0.9)
     assert records("sgd", seen)[0]["loss_curve"] != records("sgd")[0]["loss_curve"]

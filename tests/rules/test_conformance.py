@@ -1,5 +1,6 @@
 """What every rule must hold, whatever it does: one table of rules, one test a promise."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -35,11 +36,17 @@ def take_steps(tx, params, state, steps, key, *, consolidate_after=None):
     return params, state
 
 
-def trained(row, key, dtype=jnp.float32):
-    """A rule after two steps, a consolidation and one more step, so that it has something to remember."""
+@functools.cache
+def _trained(name, dtype):
+    row = next(row for row in ROWS if row.name == name)
     tx = in_chain(row, row.factory(row.strength))
     params = init_params(dtype=dtype)
-    return tx, *take_steps(tx, params, tx.init(params), 3, key, consolidate_after=1)
+    return tx, *take_steps(tx, params, tx.init(params), 3, jax.random.key(0), consolidate_after=1)
+
+
+def trained(row, dtype=jnp.float32):
+    """A rule after two steps, a consolidation and one more step, so that it has something to remember."""
+    return _trained(row.name, dtype)
 
 
 def same(left, right, **tolerance):
@@ -71,7 +78,7 @@ def test_a_missing_word_of_consolidate_is_named(row):
 
 @rows
 def test_compiles_once_and_agrees_with_no_compilation(row, key):
-    tx, params, state = trained(row, key)
+    tx, params, state = trained(row)
     words = words_of(key, params)
     words.pop("a_word_that_no_rule_knows")
     compiled = jax.jit(tx.update)
@@ -86,19 +93,19 @@ def test_vmap_is_a_loop(row, key):
     def experiment(key, strength):
         tx = in_chain(row, row.factory(strength))
         params = init_params(key)
-        params, state = take_steps(tx, params, tx.init(params), 3, key, consolidate_after=1)
+        params, state = take_steps(tx, params, tx.init(params), 2, key, consolidate_after=0)
         return params, neuroml.penalty(state, params, key=key)
 
-    keys, strengths = jax.random.split(key, 3), jnp.array([0.0, 0.1, 1.0])
-    together = jax.vmap(experiment)(keys, strengths)
-    for i in range(3):
+    keys, strengths = jax.random.split(key, 2), jnp.array([0.1, 1.0])
+    together = jax.jit(jax.vmap(experiment))(keys, strengths)
+    for i in range(2):
         same(jax.tree.map(lambda leaf, i=i: leaf[i], together), experiment(keys[i], strengths[i]), rtol=1e-4, atol=1e-5)
 
 
 @rows
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_scan_carries_it(row, key, dtype):
-    tx, params, state = trained(row, key, dtype)
+    tx, params, state = trained(row, dtype)
 
     def step(carry, key):
         params, state = carry
@@ -112,7 +119,7 @@ def test_scan_carries_it(row, key, dtype):
 
 @rows
 def test_consolidate_compiles_and_keeps_shapes(row, key):
-    _, params, state = trained(row, key)
+    _, params, state = trained(row)
     words = lasting(params)
     words.pop("another_unknown_word")
     after = jax.jit(neuroml.consolidate)(state, params, **words)
@@ -159,7 +166,7 @@ def test_update_adds_the_gradient_of_the_penalty(row, key):
     if not row.penalizes:
         pytest.skip("gates or projects the update, which is the gradient of no penalty")
     rule = row.factory(row.strength)
-    tx, params, state = trained(row, key)
+    tx, params, state = trained(row)
     state = state[1] if row.last else state[0]
     params = jax.tree.map(lambda p: p + 0.3, params)
     words = words_of(key, params)
@@ -246,7 +253,7 @@ def set_strength(row, state, strength):
 def test_a_changed_leaf_counts(row, key):
     """A hyperparameter given as a number is a leaf of the state: changing the leaf changes the rule."""
     rule = row.factory(row.strength)
-    tx, params, state = trained(row, key)
+    tx, params, state = trained(row)
     state = set_strength(row, state[1] if row.last else state[0], row.off)
     words = words_of(key, params)
     out, _ = rule.update(params, state, params, **words)
@@ -263,14 +270,14 @@ def test_optax_finds_the_parameters_inside(row):
 def test_checkpoint_round_trip(row, key, tmp_path):
     import orbax.checkpoint as ocp
 
-    tx, params, state = trained(row, key)
+    tx, params, state = trained(row)
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(tmp_path / "state", state)
         checkpointer.wait_until_finished()
         template = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
         restored = checkpointer.restore(tmp_path / "state", template)
     chex.assert_trees_all_equal(state, restored)
-    same(take_steps(tx, params, restored, 2, key)[0], take_steps(tx, params, state, 2, key)[0], rtol=0, atol=0)
+    same(take_steps(tx, params, restored, 1, key)[0], take_steps(tx, params, state, 1, key)[0], rtol=0, atol=0)
 
 
 def nnx_gap(row, key):
