@@ -46,7 +46,9 @@ suite = Suite(
     ),
     seeds=20,
     hyperparameters={
-        "adamw": {"learning_rate": 1e-4},
+        "adamw": {"learning_rate": 3e-4},
+        "l2_init": {"strength": 3e-3},
+        "weight_clipping": {"factor": 3.0},
         "homeostasis": {"learning_rate": 0.005},
     },
     grids={

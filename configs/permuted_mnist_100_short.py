@@ -1,0 +1,42 @@
+"""Permuted MNIST, 100 permutations of 10,000 images each: does a network that keeps also go on learning?
+
+    python -m benchmarks run permuted_mnist_100_short
+
+One pass, one head of ten outputs, no task ids, MLP 784-400-400-10, SGD, batches of 128. Online accuracy (on each batch
+before it is learnt) says how well the network still learns, the accuracy on all tasks at the end what it has kept.
+"""
+
+from benchmarks.suite import Suite
+
+suite = Suite(
+    name="permuted_mnist_100_short",
+    summary="MNIST, 100 permutations of 10,000 images, one pass, one head, no task ids",
+    data="mnist",
+    stream="permuted",
+    scenarios=("domain",),
+    tasks=100,
+    examples=10_000,
+    hidden=(400, 400),
+    initialization="lecun",
+    batch_size=128,
+    epochs=1,
+    optimizer="sgd",
+    learning_rate=0.1,
+    evaluation="ends",
+    measure="online_accuracy",
+    inspected=500,
+    methods=("naive", "condensate_projector", "homeostasis", "condensate_homeostasis"),
+    seeds=3,
+    options={"homeostasis": {"adapts": False}, "condensate_homeostasis": {"adapts": False}},
+    hyperparameters={
+        "condensate_projector": {"learning_rate": 0.5, "scale": 0.3},
+        "homeostasis": {"anchoring": 0.001},
+        "condensate_homeostasis": {"learning_rate": 0.3, "anchoring": 0.001, "scale": 0.6},
+    },
+    grids={
+        "naive": {"learning_rate": (0.03, 0.1, 0.2, 0.3)},
+        "condensate_projector": {"learning_rate": (0.3, 0.3, 0.5, 0.5), "scale": (0.3, 0.6, 0.3, 0.6)},
+        "homeostasis": {"learning_rate": (0.03, 0.1, 0.2, 0.3)},
+        "condensate_homeostasis": {"learning_rate": (0.3, 0.3, 0.5, 0.5), "scale": (0.3, 0.6, 0.3, 0.6)},
+    },
+)
