@@ -211,14 +211,15 @@ ONLINE: dict[str, tuple[str, Callable[[Interval], str]]] = {
     "early_accuracy": ("first 250 steps", _per_cent),
     "online_slope": ("slope", _per_cent),
     "late_minus_early_tasks": ("last - first tasks", _per_cent),
+    "accuracy": ("at the end", _per_cent),
     "forgetting": ("forgetting", _per_cent),
     "dormant_units": ("dormant units", _per_cent),
     "effective_rank": ("rank", _plain),
 }
 ONLINE_CAPTION = (
     "Online accuracy (on each batch before it is learnt), the same in\nthe first 250 steps of a task, its slope in "
-    "points per 100 tasks, last minus first tenth of the tasks, and forgetting in %:\nmean ± half the 95 % Student-t "
-    "interval. Dormant units in % and effective rank of the last layer at the end."
+    "points per 100 tasks, last minus first tenth of the tasks, accuracy of all tasks at the end, and forgetting in %:\n"
+    "mean ± half the 95 % Student-t interval. Dormant units in % and effective rank of the last layer at the end."
 )
 
 
