@@ -218,7 +218,7 @@ ONLINE: dict[str, tuple[str, Callable[[Interval], str]]] = {
 }
 ONLINE_CAPTION = (
     "Online accuracy (on each batch before it is learnt), the same in\nthe first 250 steps of a task, its slope in "
-    "points per 100 tasks, last minus first tenth of the tasks, accuracy of all tasks at the end, and forgetting in %:\n"
+    "points per 100 tasks, last minus first tenth of the tasks, accuracy of all tasks at the end and forgetting in %:\n"
     "mean ± half the 95 % Student-t interval. Dormant units in % and effective rank of the last layer at the end."
 )
 

@@ -18,4 +18,12 @@ suite = dataclasses.replace(
     examples=10_000,
     epochs=1,
     inspected=500,
+    hyperparameters={
+        "adam": {"learning_rate": 1e-3},
+        "l2_init": {"strength": 1e-3},
+        "shrink_perturb": {"shrink": 1e-4, "noise": 1e-4},
+        "layer_norm": {"learning_rate": 1e-3},
+        "cbp": {"rate": 1e-3},
+        "homeostasis": {"anchoring": 1e-2},
+    },
 )
