@@ -136,3 +136,13 @@ def test_all_suites_of_plasticity_know_their_methods_and_are_about_online_accura
     for name in (*STREAMS, "label_permuted_cifar10", "random_label_mnist_long", "online_permuted_mnist_reduced"):
         one = suite.load(name)
         assert one.measure == "online_accuracy" and set(one.methods) <= set(methods)
+
+
+def test_the_raster_shows_every_replacement():
+    from paper_repro.plasticity import raster
+
+    one = dataclasses.replace(SMALL, hyperparameters={"cbp": {"rate": 0.5, "maturity": 2.0}})
+    found = raster.resets(runner.Job(one, "domain", "cbp"), DATA)
+    assert {name: which.shape for name, which in found.items()} == {"hidden_0": (32, 6), "hidden_1": (32, 5)}
+    counted = sum(which.sum() for which in found.values())
+    assert counted == records("cbp", one)[0]["report"]["replaced"][-1] > 0
