@@ -5,7 +5,7 @@
 All 60,000 images once in each task. Networks that learn by gradient: MLP 784-1000-500-10 (1.29 million weights), SGD,
 batches of 128; condensate_contexts: a ridge over 3,000 random features for each context that it finds. 4 minutes a seed
 on 2 CPU cores. To expect, in %: condensate_projector 96, condensate_contexts 96.6, every context inferred; DER++ with
-200 examples 95, GPM 93, OWM 92, SI 89, naive 86, joint 95.6.
+200 examples 95, GPM 93, OWM 92, EWC 90, SI 89, naive 86, joint 95.6.
 """
 
 from benchmarks.suite import Suite
