@@ -16,4 +16,5 @@ suite = dataclasses.replace(
     stream="label_permuted",
     tasks=400,
     examples=2500,
+    grids={**by_input.grids, "homeostasis": {"anchoring": (1e-5, 1e-4, 1e-3, 6e-3)}},
 )
