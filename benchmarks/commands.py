@@ -102,7 +102,7 @@ def _table(command: cli.Table) -> int:
     text = tables.directory(command.directory)
     print(text)
     if command.readme:
-        changed = tables.update_readme(command.readme, readme_tables(command.directory))
+        changed = tables.update_readme(command.readme, tables.by_name(command.directory))
         print(f"{command.readme} {'updated' if changed else 'was up to date'}", file=sys.stderr)
     return 0
 
@@ -130,17 +130,6 @@ def _data(command: cli.Data) -> int:
     for name in import_originals(command.source, target, command.name):
         print(f"{name} is ready in {target}")
     return 0
-
-
-def readme_tables(directory: Path) -> dict[str, str]:
-    """Returns {file without ending: table} for every result file of a folder and the folders in it."""
-    from benchmarks import results, summaries, tables
-
-    _result_files(directory)  # there must be some
-    files = sorted(directory.rglob("*.jsonl"))
-    named = {path.relative_to(directory).with_suffix("").as_posix(): path for path in files}
-    table = lambda path: tables.markdown(summaries.summarize(results.latest(results.read(path))))
-    return {name: table(path) for name, path in named.items()}
 
 
 def _jobs(command: cli.Run) -> tuple[list[Any], str]:

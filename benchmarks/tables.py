@@ -69,8 +69,8 @@ def show(summaries: Iterable[Summary], title: str, console: "Console | None" = N
         console.print(table)
 
 
-def directory(path: Path | str) -> str:
-    """Returns the tables of every result file (`*.jsonl`) below a folder, under the name of each file.
+def by_name(path: Path | str) -> dict[str, str]:
+    """Returns {file without ending: its tables} for every result file (`*.jsonl`) below a folder.
 
     Raises:
         DataError: There is no result file, or one is corrupt.
@@ -79,10 +79,17 @@ def directory(path: Path | str) -> str:
     files = sorted(path.rglob("*.jsonl"))
     if not files:
         raise DataError(f"there are no result files (*.jsonl) below {path}: run the benchmark first.")
-    tables = {file: markdown(summarize(results.read(file))) for file in files}
-    return "\n\n".join(
-        f"### {file.relative_to(path).with_suffix('').as_posix()}\n\n{table}" for file, table in tables.items()
-    )
+    name = lambda file: file.relative_to(path).with_suffix("").as_posix()
+    return {name(file): markdown(summarize(results.read(file))) for file in files}
+
+
+def directory(path: Path | str) -> str:
+    """Returns the same tables as one text, each under its name.
+
+    Raises:
+        DataError: There is no result file, or one is corrupt.
+    """
+    return "\n\n".join(f"### {name}\n\n{table}" for name, table in by_name(path).items())
 
 
 def update_readme(readme: Path | str, tables: Mapping[str, str]) -> bool:

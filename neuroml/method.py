@@ -54,3 +54,9 @@ class Method:
         if self.transform is None:
             raise UsageError(f"the method {self.summary!r} has neither a transform nor a learner.")
         return make_learner(at.task, self.transform(at, given), self.importance, activity=self.activity)
+
+
+def optimizer_alone(at: Situation, given: Settings) -> optax.GradientTransformation:
+    """Returns the base optimizer: the recipe of a method that changes nothing, or the network only."""
+    del given
+    return at.optimizer

@@ -9,7 +9,7 @@ import optax
 from neuroml import condensate_methods, memory, plasticity_methods
 from neuroml.errors import UsageError, unknown
 from neuroml.importance import fisher, sensitivity
-from neuroml.method import Method, Settings, Situation, always
+from neuroml.method import Method, Settings, Situation, always, optimizer_alone
 from neuroml.rules.derpp import derpp
 from neuroml.rules.er import er
 from neuroml.rules.ewc import ewc
@@ -22,10 +22,6 @@ from neuroml.schedule import every, on_surprise, surprise
 
 def _replays_the_past(given: Settings) -> bool:
     return given["replay"] == "past" or given["weighting"] == "tasks"
-
-
-def _naive(at: Situation, _: Settings):
-    return at.optimizer
 
 
 def _ewc(at: Situation, given: Settings):
@@ -128,8 +124,8 @@ _SI_OPTIONS = {"clip_negative": True}
 methods: dict[str, Method] = {
     **condensate_methods.methods,
     **plasticity_methods.methods,
-    "naive": Method("the optimizer alone", _naive),
-    "joint": Method("the optimizer alone, on all tasks at once: the upper reference", _naive, joint=True),
+    "naive": Method("the optimizer alone", optimizer_alone),
+    "joint": Method("the optimizer alone, on all tasks at once: the upper reference", optimizer_alone, joint=True),
     "ewc": Method(
         "elastic weight consolidation, exact Fisher",
         _ewc,

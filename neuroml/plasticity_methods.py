@@ -11,7 +11,7 @@ from neuroml.condensate_methods import PROJECTOR, PROJECTOR_OPTIONS, projector_r
 from neuroml.conditioned import conditioned
 from neuroml.errors import UsageError
 from neuroml.learner import Learner, make_learner
-from neuroml.method import Method, Settings, Situation, always
+from neuroml.method import Method, Settings, Situation, always, optimizer_alone
 from neuroml.renewing import renewal
 from neuroml.rules.cbp import cbp
 from neuroml.rules.decorrelation import decorrelation
@@ -45,11 +45,6 @@ def _optimizer(name: str):
 
 def _adamw(at: Situation, given: Settings):
     return optax.adamw(at.learning_rate, weight_decay=given["weight_decay"])
-
-
-def _base(at: Situation, given: Settings):
-    del given
-    return at.optimizer
 
 
 def _l2_init(at: Situation, given: Settings):
@@ -111,8 +106,8 @@ methods: dict[str, Method] = {
     "sgd": Method("stochastic gradient descent alone", _optimizer("sgd")),
     "adam": Method("Adam alone", _optimizer("adam")),
     "adamw": Method("Adam with decoupled weight decay", _adamw, hyperparameters={"weight_decay": 0.01}),
-    "layer_norm": Method("layer norm in every hidden layer", _base, architecture={"layer_norm": True}),
-    "crelu": Method("concatenated ReLU", _base, architecture={"activation": "crelu"}),
+    "layer_norm": Method("layer norm in every hidden layer", optimizer_alone, architecture={"layer_norm": True}),
+    "crelu": Method("concatenated ReLU", optimizer_alone, architecture={"activation": "crelu"}),
     "l2_init": Method(
         "weights drawn back to where they started",
         _l2_init,

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from benchmarks import commands, suite, tables
+from benchmarks import suite, tables
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -38,7 +38,7 @@ def test_the_flagship_keeps_all_tasks_under_one_head(names):
 
 
 def test_the_tables_are_those_of_the_result_files():
-    found = commands.readme_tables(ROOT / "paper_repro" / "results")
+    found = tables.by_name(ROOT / "paper_repro" / "results")
     shown = {name: text for name, text in found.items() if f"<!-- results:{name} -->" in README}
     assert shown, "the README shows no results"
     assert not tables.stale(ROOT / "README.md", shown), "run `make tables`"
@@ -47,7 +47,7 @@ def test_the_tables_are_those_of_the_result_files():
 @pytest.mark.parametrize("folder", ["condensates", "plasticity"])
 def test_the_tables_of_the_reproductions_are_those_of_their_result_files(folder):
     home = ROOT / "paper_repro" / folder
-    found = commands.readme_tables(home / "results")
+    found = tables.by_name(home / "results")
     assert found and not tables.stale(home / "README.md", found), "run `make tables`"
 
 

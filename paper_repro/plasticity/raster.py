@@ -42,7 +42,7 @@ def resets(job: runner.Job, data: Dataset) -> dict[str, np.ndarray]:
         )
         return jax.lax.scan(phase, state, jnp.arange(stream.phases))[1]
 
-    return {name: np.concatenate(list(np.asarray(which))) for name, which in whole(data).items()}
+    return {name: np.asarray(which).reshape(-1, which.shape[-1]) for name, which in whole(data).items()}
 
 
 def draw(found: Mapping[str, Mapping[str, np.ndarray]], each: int, path: Path) -> None:

@@ -24,7 +24,7 @@ def steps_a_second(method: str, mode: str) -> float:
     job, data = runner.Job(one, "domain", method), load(one.data)
     for _ in range(2):
         result = run(job.experiment, data, seeds=[0], hyperparameters=job.hyperparameters, steps_mode=mode)
-    return TASKS[mode] * one.examples / result.seconds
+    return TASKS[mode] * (one.examples or 0) / result.seconds
 
 
 def main() -> None:

@@ -93,12 +93,12 @@ def test_vmap_is_a_loop(row, key):
     def experiment(key, strength):
         tx = in_chain(row, row.factory(strength))
         params = init_params(key)
-        params, state = take_steps(tx, params, tx.init(params), 2, key, consolidate_after=0)
+        params, state = take_steps(tx, params, tx.init(params), 3, key, consolidate_after=1)
         return params, neuroml.penalty(state, params, key=key)
 
-    keys, strengths = jax.random.split(key, 2), jnp.array([0.1, 1.0])
+    keys, strengths = jax.random.split(key, 3), jnp.array([0.0, 0.1, 1.0])
     together = jax.jit(jax.vmap(experiment))(keys, strengths)
-    for i in range(2):
+    for i in range(3):
         same(jax.tree.map(lambda leaf, i=i: leaf[i], together), experiment(keys[i], strengths[i]), rtol=1e-4, atol=1e-5)
 
 
@@ -277,7 +277,7 @@ def test_checkpoint_round_trip(row, key, tmp_path):
         template = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
         restored = checkpointer.restore(tmp_path / "state", template)
     chex.assert_trees_all_equal(state, restored)
-    same(take_steps(tx, params, restored, 1, key)[0], take_steps(tx, params, state, 1, key)[0], rtol=0, atol=0)
+    same(take_steps(tx, params, restored, 2, key)[0], take_steps(tx, params, state, 2, key)[0], rtol=0, atol=0)
 
 
 def nnx_gap(row, key):
