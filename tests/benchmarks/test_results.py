@@ -411,3 +411,22 @@ def test_reading_results_does_not_import_jax():
     )
     root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+def test_a_row_that_is_mostly_undefined_is_written_short_and_read_whole(tmp_path):
+    matrix = np.full((30, 30), np.nan)
+    matrix[np.arange(30), np.arange(30)], matrix[-1] = 0.5, np.arange(30) / 30
+    results.append(tmp_path / "a.jsonl", [record(scenario="domain") | {"accuracy": matrix.tolist()}])
+    assert (tmp_path / "a.jsonl").read_text().count("null") < 30
+    (found,) = results.read(tmp_path / "a.jsonl")
+    np.testing.assert_array_equal(np.asarray(found["accuracy"], float), matrix)
+    results.append(tmp_path / "b.jsonl", [found])
+    assert (tmp_path / "b.jsonl").read_bytes() == (tmp_path / "a.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("rows", ['[{"3": 0.5}]', "0.5", '[{"columns": "many"}]'])
+def test_an_accuracy_that_is_no_matrix_is_named(tmp_path, rows):
+    line = json.dumps(record() | {"accuracy": []}).replace('"accuracy": []', f'"accuracy": {rows}')
+    (tmp_path / "a.jsonl").write_text(line + "\n" + line + "\n")
+    with pytest.raises(DataError, match="line 1 .* no matrix"):
+        results.read(tmp_path / "a.jsonl")
