@@ -6,25 +6,20 @@ One pass, one head of ten outputs, no task ids, MLP 784-400-400-10, SGD, batches
 before it is learnt) says how well the network still learns, the accuracy on all tasks at the end what it has kept.
 """
 
-from benchmarks.suite import Suite
+import dataclasses
 
-suite = Suite(
+from configs.permuted_mnist_one_pass import suite as ten
+
+suite = dataclasses.replace(
+    ten,
     name="permuted_mnist_100_short",
     summary="MNIST, 100 permutations of 10,000 images, one pass, one head, no task ids",
-    data="mnist",
-    stream="permuted",
-    scenarios=("domain",),
     tasks=100,
     examples=10_000,
     hidden=(400, 400),
-    initialization="lecun",
-    batch_size=128,
-    epochs=1,
-    optimizer="sgd",
-    learning_rate=0.1,
-    evaluation="ends",
     measure="online_accuracy",
     inspected=500,
+    batch_sizes={},
     methods=("naive", "condensate_projector", "homeostasis", "condensate_homeostasis"),
     seeds=3,
     options={"homeostasis": {"adapts": False}, "condensate_homeostasis": {"adapts": False}},
