@@ -272,7 +272,7 @@ def test_bad_values_of_options_are_named():
 def test_methods_that_are_told_of_boundaries_are_refused_where_there_are_none():
     refused = [name for name, method in neuroml.methods.methods.items() if method.boundaries(method.options)]
     assert set(refused) == {"ewc", "mas", "si", "owm", "gpm", "condensate_head"} | {
-        f"condensate_{kind}" for kind in ("anchor", "projector", "shuffled")
+        f"condensate_{kind}" for kind in ("anchor", "homeostasis", "projector", "shuffled")
     }
     for name in neuroml.methods.methods:
         experiment = toy.experiment(name, window=8)
