@@ -3,12 +3,15 @@
     python -m benchmarks run label_permuted_mnist --methods sgd,adamw,cbp,upgd,homeostasis --seeds 3 --steps 100000
 
 As `input_permuted_mnist`, and as the label-permuted EMNIST of Elsayed and Mahmood 2024, with MNIST in its place.
-Four trials for each of the methods that have settings here, on the first 24 tasks.
+Eight trials for each of the methods that have settings here, on the first 24 tasks.
 """
 
 import dataclasses
 
 from configs.input_permuted_mnist import suite as by_input
+
+RATES = (0.003, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06)
+WITH_RATE = (0.01, 0.01, 0.02, 0.02, 0.02, 0.03, 0.03, 0.03)
 
 suite = dataclasses.replace(
     by_input,
@@ -24,7 +27,26 @@ suite = dataclasses.replace(
         "layer_norm": {"learning_rate": 0.02},
         "upgd": {"noise": 0.1, "weight_decay": 1e-3},
         "cbp": {"rate": 1e-5},
-        "homeostasis": {"learning_rate": 0.005, "anchoring": 6e-3},
+        "homeostasis": {"learning_rate": 0.02, "ridge": 10.0, "anchoring": 1e-4, "decay": 0.999},
     },
-    grids={**by_input.grids, "homeostasis": {"anchoring": (1e-5, 1e-4, 1e-3, 6e-3)}},
+    grids={
+        "sgd": {"learning_rate": RATES},
+        "adamw": {"learning_rate": tuple(rate / 20 for rate in RATES)},
+        "layer_norm": {"learning_rate": RATES},
+        "crelu": {"learning_rate": RATES},
+        "l2_init": {"learning_rate": WITH_RATE, "strength": (1e-4, 1e-3, 1e-5, 1e-4, 1e-3, 1e-5, 1e-4, 1e-3)},
+        "weight_clipping": {"learning_rate": WITH_RATE, "factor": (2.0, 5.0, 1.0, 2.0, 5.0, 1.0, 2.0, 5.0)},
+        "cbp": {"learning_rate": WITH_RATE, "rate": (1e-5, 1e-4, 1e-6, 1e-5, 1e-4, 1e-6, 1e-5, 1e-4)},
+        "upgd": {
+            "learning_rate": WITH_RATE,
+            "noise": (0.001, 0.1, 0.001, 0.01, 0.1, 0.001, 0.01, 0.1),
+            "weight_decay": (1e-3, 1e-3, 1e-4, 1e-3, 1e-3, 1e-4, 1e-3, 1e-3),
+        },
+        "homeostasis": {
+            "learning_rate": WITH_RATE,
+            "ridge": (0.1, 10.0, 1.0, 10.0, 100.0, 3.0, 10.0, 30.0),
+            "anchoring": (6e-3, 1e-4, 1e-4, 1e-4, 1e-4, 1e-4, 1e-4, 1e-4),
+            "decay": (0.99, 0.99, 0.999, 0.999, 0.999, 0.999, 0.999, 0.999),
+        },
+    },
 )

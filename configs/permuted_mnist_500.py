@@ -26,4 +26,5 @@ suite = dataclasses.replace(
         "cbp": {"rate": 1e-3},
         "homeostasis": {"anchoring": 1e-2},
     },
+    grids={**random_labels.grids, "homeostasis": {"anchoring": (1e-5, 1e-4, 1e-3, 1e-2)}},
 )
