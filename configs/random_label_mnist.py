@@ -3,8 +3,8 @@
     python -m benchmarks run random_label_mnist --methods adam,l2_init,homeostasis --seeds 3
 
 The protocol of Kumar, Marklund, Van Roy 2023: MLP 784-100-100-10, Adam, batches of 16. What counts is how well each
-task is memorized while it is learnt: the mean of online accuracy over its 30,000 steps. Four trials for each method, on the
-first three tasks.
+task is memorized while it is learnt: the mean of online accuracy over its 30,000 steps. Four trials for each method, on
+the first three tasks.
 """
 
 from benchmarks.suite import Suite

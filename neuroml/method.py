@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import jax
 import optax
 
 from neuroml.errors import UsageError
@@ -28,6 +29,14 @@ class Situation(NamedTuple):
     example: Batch  # one example, for shapes
     batch_size: int
     outputs: int
+
+
+def wiring_of(at: Situation) -> Any:
+    """Returns the names of the axes of the network's weights."""
+    name = at.task.network.wiring
+    if name is None:
+        raise UsageError("this method judges neurons, and the network has no wiring: give its `Network` one.")
+    return name(jax.eval_shape(at.task.network.init, jax.random.key(0))[0])
 
 
 @dataclasses.dataclass(frozen=True)

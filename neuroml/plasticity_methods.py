@@ -1,17 +1,14 @@
 """The methods of the benchmarks that keep a network able to learn: ours, the published rivals, and tuned optimizers."""
 
 from collections.abc import Callable
-from typing import Any
 
-import jax
 import optax
 
 from neuroml import adaptation
 from neuroml.condensate_methods import PROJECTOR, PROJECTOR_OPTIONS, projector_rule
 from neuroml.conditioned import conditioned
-from neuroml.errors import UsageError
 from neuroml.learner import Learner, make_learner
-from neuroml.method import Method, Settings, Situation, always, optimizer_alone
+from neuroml.method import Method, Settings, Situation, always, optimizer_alone, wiring_of
 from neuroml.renewing import renewal
 from neuroml.rules.cbp import cbp
 from neuroml.rules.decorrelation import decorrelation
@@ -25,14 +22,6 @@ from neuroml.rules.spectral import spectral_regularization
 from neuroml.rules.surprise_rate import surprise_rate
 from neuroml.rules.upgd import upgd
 from neuroml.rules.weight_clipping import weight_clipping
-
-
-def wiring_of(at: Situation) -> Any:
-    """Returns the names of the axes of the network's weights."""
-    name = at.task.network.wiring
-    if name is None:
-        raise UsageError("this method judges neurons, and the network has no wiring: give its `Network` one.")
-    return name(jax.eval_shape(at.task.network.init, jax.random.key(0))[0])
 
 
 def _fresh(at: Situation):

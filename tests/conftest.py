@@ -14,6 +14,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 jax.config.update("jax_compilation_cache_dir", str(ROOT / ".pytest_cache" / "jax"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+jax.config.update("jax_disable_most_optimizations", True)  # half the time to compile; programs here hardly run
 
 _PREPARED = ROOT.parent / "shared" / "tfds"
 if _PREPARED.is_dir():

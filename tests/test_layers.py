@@ -32,7 +32,7 @@ LAYERS = [
     {"learner"},
     {"recall", "conditioned", "method"},
     {"condensate_methods"},
-    {"plasticity_methods"},
+    {"plasticity_methods", "gate_methods"},
     {"methods"},
     {"experiment"},
     {"running"},

@@ -12,6 +12,7 @@ import toy
 
 from benchmarks import cli, online_plots, results, runner, suite, summaries, tables, tuning
 from neuroml.errors import UsageError
+from neuroml.gate_methods import methods as gates
 from neuroml.methods import methods
 from neuroml.plasticity_methods import methods as plasticity
 
@@ -38,7 +39,7 @@ def _run(name, one):
         return results.read(path)
 
 
-@pytest.mark.parametrize("name", sorted(plasticity))
+@pytest.mark.parametrize("name", sorted(plasticity | gates))
 def test_every_method_runs_and_its_record_tells_of_learning(name):
     for record in records(name):
         assert record["diverged"] is None
@@ -57,6 +58,17 @@ def test_methods_of_homeostasis_without_their_parts_are_sgd():
     for one, other in zip(records("homeostasis", bare), records("sgd"), strict=True):
         assert one["loss_curve"] == other["loss_curve"] and one["accuracy"] == other["accuracy"]
     assert records("homeostasis")[0]["loss_curve"] != records("sgd")[0]["loss_curve"]
+
+
+@pytest.mark.parametrize("name", sorted(gates))
+def test_a_gate_that_is_switched_off_is_sgd_and_its_control_is_another_method(name):
+    off = "speed" if "speed" in gates[name].hyperparameters else "strength"
+    control = dict.fromkeys(gates[name].options, True)
+    inert = records(name, dataclasses.replace(SMALL, hyperparameters={name: {off: 0.0}}))
+    shuffled = records(name, dataclasses.replace(SMALL, options={name: control}))
+    for one, other in zip(inert, records("sgd"), strict=True):
+        assert one["loss_curve"] == other["loss_curve"] and one["accuracy"] == other["accuracy"]
+    assert len({tuple(given[0]["loss_curve"]) for given in (inert, shuffled, records(name))}) == 3
 
 
 def test_set_points_beside_condensates_that_protect_nothing_are_homeostasis():
