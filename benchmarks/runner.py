@@ -68,7 +68,9 @@ class Job:
     def config(self) -> dict[str, Any]:
         """All that a result depends on but the seed and the code."""
         identity = {"suite": self.suite.name, "data": self.suite.data, "scenario": self.scenario, "method": self.name}
+        young = self.method.young
         settings = {**self.hyperparameters, **self.options}
+        settings = {name: v for name, v in settings.items() if name not in young or v != young[name]}
         protocol = {**self.suite.protocol(), "batch_size": self.batch_size}
         return {**identity, "protocol": protocol, "hyperparameters": settings}
 

@@ -55,6 +55,8 @@ class Method:
     prepares: Callable[[Settings], int] = lambda given: 0  # first examples held back until it has looked at them
     conditions: bool = False  # normalizes its inputs by itself
     architecture: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # keywords of the network's maker
+    # Hyperparameters younger than the first results, at the value that changes nothing: named where they differ.
+    young: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def make(self, at: Situation, given: Settings) -> Learner:
         """Returns the learner for one setting."""

@@ -81,7 +81,8 @@ def _balanced(at: Situation, given: Settings, last: optax.GradientTransformation
 
 
 def _homeostasis(at: Situation, given: Settings) -> Learner:
-    return _balanced(at, given, surprise_rate(given["surprise"], slow_decay=0.999))
+    surprise = surprise_rate(given["surprise"], slow_decay=0.999)
+    return _balanced(at, given, optax.chain(surprise, weight_clipping(given["bound"])))
 
 
 def _condensate_homeostasis(at: Situation, given: Settings) -> Learner:
@@ -89,6 +90,7 @@ def _condensate_homeostasis(at: Situation, given: Settings) -> Learner:
 
 
 _SET_POINTS = {"decay": 0.99, "shift": 1.0, "strength": 1.0, "ridge": 0.1, "input_decay": 0.999, "anchoring": 6e-3}
+_UNBOUNDED = {"bound": 1e6}
 _PROJECTOR = {name: value for name, value in PROJECTOR.items() if name != "strength"}
 
 methods: dict[str, Method] = {
@@ -157,10 +159,11 @@ methods: dict[str, Method] = {
         hyperparameters={"strength": 1e-3},
     ),
     "homeostasis": Method(
-        "adapting inputs, decorrelated layers, weights drawn back to where they started",
+        "adapting inputs, decorrelated layers, weights kept near where and within the range in which they started",
         learner=_homeostasis,
-        hyperparameters={**_SET_POINTS, "surprise": 0.0},
+        hyperparameters={**_SET_POINTS, "surprise": 0.0, **_UNBOUNDED},
         options={"every": 100, "adapts": True},
+        young=_UNBOUNDED,
         conditions=True,
     ),
     "condensate_homeostasis": Method(

@@ -89,6 +89,14 @@ def test_condensates_without_set_points_are_the_projector():
         assert one["loss_curve"] == other["loss_curve"] and one["accuracy"] == other["accuracy"]
 
 
+def test_a_young_hyperparameter_is_part_of_the_identity_only_where_it_is_set():
+    job = lambda bound: runner.Job(suite.change(SMALL, {"homeostasis.bound": bound}, methods), "domain", "homeostasis")
+    assert "bound" not in job(methods["homeostasis"].young["bound"]).config["hyperparameters"]
+    assert job(2.0).config["hyperparameters"]["bound"] == 2.0
+    bounded = dataclasses.replace(SMALL, hyperparameters={"homeostasis": {"bound": 0.5}})
+    assert records("homeostasis", bounded)[0]["loss_curve"] != records("homeostasis")[0]["loss_curve"]
+
+
 def test_conditioning_is_for_every_method_and_part_of_its_identity():
     seen = dataclasses.replace(SMALL, conditioning=0.9)
     assert records("sgd", seen)[0]["loss_curve"] != records("sgd")[0]["loss_curve"]
