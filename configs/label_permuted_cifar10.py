@@ -18,4 +18,17 @@ suite = dataclasses.replace(
     network="cnn",
     methods=tuple(name for name in mnist.methods if name not in ("layer_norm", "crelu")),  # for dense networks
     seeds=10,
+    hyperparameters={},
+    grids={
+        "sgd": {"learning_rate": (0.003, 0.01, 0.02, 0.03)},
+        "adamw": {"learning_rate": (1e-4, 3e-4, 1e-3, 3e-3)},
+        "weight_clipping": {"learning_rate": (0.01, 0.01, 0.02, 0.02), "factor": (2.0, 5.0, 2.0, 5.0)},
+        "homeostasis": {
+            "learning_rate": (0.005, 0.01, 0.01, 0.02),
+            "ridge": (0.1, 1.0, 10.0, 10.0),
+            "bound": (2.0,) * 4,
+            "anchoring": (1e-4,) * 4,
+            "decay": (0.999,) * 4,
+        },
+    },
 )
