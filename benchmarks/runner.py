@@ -16,6 +16,8 @@ from benchmarks.suite import NETWORKS, STREAMS, Suite
 from neuroml import adaptation, metrics, online
 from neuroml.errors import UsageError, unknown
 from neuroml.experiment import Experiment
+from neuroml.interventions import injured
+from neuroml.learner import Learner, Task
 from neuroml.method import Method
 from neuroml.methods import methods
 from neuroml.running import Result, choose_modes, devices_for, run
@@ -30,6 +32,9 @@ ONLINE = {
     "online_slope": online.online_slope,
     "late_minus_early_tasks": online.late_minus_early_tasks,
 }
+
+# Metrics of the same around an injury.
+INJURY = {"injury_loss": online.injury_loss, "recovery_steps": online.recovery_steps}
 
 # Vital signs at the end of the stream.
 VITALS = {"dead units": "dead_units", "dormant units": "dormant_units", "effective rank": "effective_rank"}
@@ -103,6 +108,7 @@ class Job:
             evaluation=suite.evaluation,
             conditioning=adaptation.make(suite.conditioning) if suite.conditioning else None,
             inspected=suite.inspected,
+            intervene=injury_of(suite),
         )
 
 
@@ -116,6 +122,20 @@ def network_of(suite: Suite, method: Method) -> Callable[[tuple[int, ...], int],
             raise UsageError(f"{method.summary!r} is for dense networks, and {suite.name} has network='cnn'.")
         return lambda shape, outputs: neuroml.cnn((shape[0], shape[1], shape[2]), outputs=outputs, **settings)
     raise unknown("network", suite.network, NETWORKS)
+
+
+def injury_of(suite: Suite) -> Callable[[Learner, Task], Learner] | None:
+    """Returns what destroys the suite's share of neurons and synapses at its step, or None."""
+    shares = {"neurons": suite.injury, "synapses": suite.severed}
+    if not any(shares.values()):
+        return None
+
+    def intervene(agent, task):
+        for part, share in shares.items():
+            agent = injured(agent, task.network.wiring, share, suite.injury_at, part=part) if share else agent
+        return agent
+
+    return intervene
 
 
 def maker_of(suite: Suite, scenario: str) -> Maker:
@@ -269,7 +289,10 @@ def _online_metrics(job: Job, steps: np.ndarray) -> dict[str, float]:
     """Returns the metrics of the accuracy of steps [phases, steps], where the suite is about it."""
     if job.suite.measure != "online_accuracy":
         return {}
-    return {name: float(measure(steps)) for name, measure in ONLINE.items()}
+    found = {name: float(measure(steps)) for name, measure in ONLINE.items()}
+    if not (job.suite.injury or job.suite.severed):
+        return found
+    return found | {name: float(measure(steps, job.suite.injury_at)) for name, measure in INJURY.items()}
 
 
 def _by_task(job: Job, steps: np.ndarray) -> list[float]:

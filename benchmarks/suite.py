@@ -14,7 +14,7 @@ NETWORKS = ("mlp", "cnn")
 
 # Fields that `--set` may not touch: they have options of their own, or are not numbers.
 _TABLES = ("hyperparameters", "options", "grids", "batch_sizes")
-YOUNG = ("examples", "conditioning")
+YOUNG = ("examples", "conditioning", "injury", "severed", "injury_at")
 MEASURES = ("accuracy", "online_accuracy")
 _FIXED = ("name", "summary", "scenarios", "methods", "seeds", *_TABLES, "stream", "data")
 
@@ -44,6 +44,9 @@ class Suite:
     evaluation: str = "all"  # "ends": after a task it alone is tested, and all at the end
     measure: str = "accuracy"  # what the suite is about; "online_accuracy": on each batch before it is learnt
     conditioning: float = 0.0  # decay of the running statistics that normalize every method's inputs; 0: none
+    injury: float = 0.0  # share of the neurons between layers that is destroyed before step `injury_at`
+    severed: float = 0.0  # share of the synapses that is destroyed then
+    injury_at: int = 0  # a step, counted from 0 over the whole stream
     inspected: int = 0  # examples on which the network's vital signs are taken after each task
     methods: tuple[str, ...] = ("naive", "joint", "ewc", "si", "er")
     seeds: int = 5
@@ -60,6 +63,9 @@ class Suite:
             raise UsageError(f"hidden={self.hidden}: every layer needs at least 1 neuron.")
         if not 0 <= self.conditioning < 1:
             raise UsageError(f"conditioning={self.conditioning} is a decay: at least 0 (none) and below 1.")
+        for name in ("injury", "severed"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"{name}={getattr(self, name)} is a share of what is destroyed: between 0 and 1.")
         if self.measure not in MEASURES:
             raise unknown("measure", self.measure, MEASURES)
 

@@ -181,7 +181,8 @@ def _caption(group: list[Summary]) -> str:
     inferred = any("context_accuracy" in summary.metrics for summary in group)
     context = "\nContext inferred: test images taken for the context of their own task, in %." if inferred else ""
     if any("online_accuracy" in summary.metrics for summary in group):
-        return f"{', '.join(about)}. {ONLINE_CAPTION}\nMB, {_flop_unit(group)[1]} and seconds of one seed."
+        injury = f"\n{INJURY_CAPTION}" if any("injury_loss" in summary.metrics for summary in group) else ""
+        return f"{', '.join(about)}. {ONLINE_CAPTION}\nMB, {_flop_unit(group)[1]} and seconds of one seed.{injury}"
     return (
         f"{', '.join(about)}. Accuracy and forgetting in %: mean ± half the 95 % Student-t interval.\n"
         f"MB, {_flop_unit(group)[1]} and seconds of one seed.{context}"
@@ -213,8 +214,16 @@ def _plain(interval: Interval) -> str:
     return _quantity(interval.mean)
 
 
+def _plain_interval(interval: Interval) -> str:
+    """Returns `mean ± half-width` of a quantity that is no share."""
+    mean = _plain(interval)
+    return mean if math.isnan(interval.low) else f"{mean} ± {_quantity(interval.half_width)}"
+
+
 ONLINE: dict[str, tuple[str, Callable[[Interval], str]]] = {
     "online_accuracy": ("online accuracy", _per_cent),
+    "injury_loss": ("lost", _per_cent),
+    "recovery_steps": ("steps to recover", _plain_interval),
     "early_accuracy": ("first 250 steps", _per_cent),
     "online_slope": ("slope", _per_cent),
     "late_minus_early_tasks": ("last - first tasks", _per_cent),
@@ -227,6 +236,12 @@ ONLINE_CAPTION = (
     "Online accuracy (on each batch before it is learnt), the same in\nthe first 250 steps of a task, its slope in "
     "points per 100 tasks, last minus first tenth of the tasks, accuracy of all tasks at the end and forgetting in %:\n"
     "mean ± half the 95 % Student-t interval. Dormant units in % and effective rank of the last layer at the end."
+)
+
+
+INJURY_CAPTION = (
+    "Lost: online accuracy of the 200 steps before the injury minus that of the 10 after it, in %. Steps to recover: "
+    "until the\nmean of 10 steps is 95 % of what it was, at least 10; of the seeds that recover within the task."
 )
 
 

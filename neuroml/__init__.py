@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         condensate,
         double_well,
         features,
+        interventions,
         learner,
         losses,
         memory,
@@ -57,10 +58,12 @@ if TYPE_CHECKING:
     from neuroml.rules.l2_init import l2_init
     from neuroml.rules.mas import mas
     from neuroml.rules.maturity_lock import maturity_lock
+    from neuroml.rules.nanotube import nanotube
     from neuroml.rules.owm import owm
     from neuroml.rules.partial_resets import partial_resets
     from neuroml.rules.redo import redo
     from neuroml.rules.regrama import regrama
+    from neuroml.rules.schwann import schwann
     from neuroml.rules.self_normalized_resets import self_normalized_resets
     from neuroml.rules.shrink_perturb import shrink_perturb
     from neuroml.rules.si import si
@@ -84,6 +87,7 @@ _MODULES = (
     "condensate",
     "double_well",
     "features",
+    "interventions",
     "learner",
     "losses",
     "memory",
@@ -111,10 +115,12 @@ _RULES = (
     "l2_init",
     "mas",
     "maturity_lock",
+    "nanotube",
     "owm",
     "partial_resets",
     "redo",
     "regrama",
+    "schwann",
     "self_normalized_resets",
     "shrink_perturb",
     "si",
@@ -172,6 +178,7 @@ __all__ = [
     "from_linen",
     "from_nnx",
     "gpm",
+    "interventions",
     "intrinsic_plasticity",
     "l2_init",
     "learner",
@@ -183,6 +190,7 @@ __all__ = [
     "metrics",
     "mlp",
     "modules",
+    "nanotube",
     "on_surprise",
     "owm",
     "partial_resets",
@@ -195,6 +203,7 @@ __all__ = [
     "renewal",
     "rule",
     "run",
+    "schwann",
     "self_normalized_resets",
     "sensitivity",
     "shrink_perturb",

@@ -64,6 +64,7 @@ def conditioned(inner: Learner, norm: Adaptation, example: Batch, scale: float) 
         init=init,
         step=step,
         consolidate=consolidate,
+        destroy=lambda state, gone: within(lambda one: inner.destroy(one, gone), state),
         predict=at(inner.predict),
         prepare=prepare,
         settle=lambda state: within(inner.settle, state),

@@ -132,10 +132,8 @@ def describe(opt_state: Any) -> str:
     """
     if _nnx.is_optimizer(opt_state):
         opt_state = _nnx.pure_state(opt_state)
-    verbs = ("consolidate", "penalty")
-    ours = lambda node: hasattr(type(node), "hyperparameters") or any(_has(node, verb) for verb in verbs)
-    found = jax.tree_util.tree_leaves_with_path(opt_state, is_leaf=ours)
-    lines = [_line(path, node) for path, node in found if ours(node)]
+    found = jax.tree_util.tree_leaves_with_path(opt_state, is_leaf=is_rule)
+    lines = [_line(path, node) for path, node in found if is_rule(node)]
     return "\n".join(lines) if lines else "no rules: a plain optimizer"
 
 
@@ -153,6 +151,11 @@ def live(state: Any, **hyperparameters: Any) -> Any:
 def leaf(value: Any, dtype: Any = jnp.float32) -> jax.Array:
     """Returns a hyperparameter as the array that the state carries."""
     return jnp.asarray(value, dtype)
+
+
+def is_rule(node: Any) -> bool:
+    """Says whether `node` is the state of one of our rules."""
+    return hasattr(type(node), "hyperparameters") or any(_has(node, verb) for verb in ("consolidate", "penalty"))
 
 
 def is_hidden(node: Any) -> bool:

@@ -63,6 +63,7 @@ class Experiment:
       samples: training examples of a task that a consolidation may look at (for the Fisher information).
       evaluation: "all" tests on every task after each phase; "ends" on the task just trained, and on all at the end.
       conditioning: normalizes the inputs of every method that does not do so by itself; None leaves them as they are.
+      intervene: `(learner, task) -> learner`: what is done to the learner of any method (`neuroml.interventions`).
       inspected: training examples of a phase on which the network's vital signs are taken at its end; 0 takes none.
     """
 
@@ -77,6 +78,7 @@ class Experiment:
     samples: int = 1000
     evaluation: str = "all"
     conditioning: Adaptation | None = None
+    intervene: Callable[[Learner, Task], Learner] | None = None
     inspected: int = 0
     _task: Callable[..., Task] = dataclasses.field(init=False, repr=False)
 
@@ -114,7 +116,11 @@ class Experiment:
         return self._task(stream.example().x.shape, stream.outputs, stream.data.scale)
 
     def learner(self, stream: Stream, hyperparameters: Mapping[str, Array]) -> Learner:
-        """Returns the learner for one setting of the hyperparameters."""
+        """Returns the learner for one setting of the hyperparameters, with whatever is done to it."""
+        agent = self._untouched(stream, hyperparameters)
+        return agent if self.intervene is None else self.intervene(agent, self.task(stream))
+
+    def _untouched(self, stream: Stream, hyperparameters: Mapping[str, Array]) -> Learner:
         task, example = self.task(stream), stream.example()
         rate = hyperparameters["learning_rate"]
         base = OPTIMIZERS[self.optimizer](rate)

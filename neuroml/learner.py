@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
@@ -56,6 +57,11 @@ def _unchanged(state: LearnerState, *_: Any) -> LearnerState:
     return state
 
 
+def _emptied(state: LearnerState, destroyed: Any) -> LearnerState:
+    cut = lambda weight, gone: jnp.where(gone, 0, weight).astype(weight.dtype)
+    return state._replace(params=jax.tree.map(cut, state.params, destroyed))
+
+
 def _nothing(state: LearnerState) -> dict[str, Array]:
     del state
     return {}
@@ -77,6 +83,7 @@ class Learner(NamedTuple):
     settle: Callable[[LearnerState], LearnerState] = _unchanged  # does what an answer needs; tells the learner nothing
     report: Callable[[LearnerState], dict[str, Array]] = _nothing  # scalars for logs
     inspect: Callable[[LearnerState, Batch], dict[str, Array]] = _nothing_to_see  # vital signs, as scalars
+    destroy: Callable[[LearnerState, Any], LearnerState] = _emptied  # (state, tree of bools): sets weights to zero
     context: Callable[[LearnerState, Batch], Array] | None = None  # which of `contexts` contexts it infers
     contexts: int = 0
 
@@ -143,6 +150,14 @@ def make_learner(
             words["importance"] = importance(task.predict, state.params, examples, key)
         return state._replace(opt_state=core.consolidate(state.opt_state, state.params, **words))
 
+    def destroy(state, destroyed):
+        forget = lambda moment, gone: jnp.where(gone, 0, moment).astype(moment.dtype)
+        cleared = optax.tree.map_params(tx, forget, state.opt_state, destroyed)
+        # What our rules remember stays: anchors and starting points are stored elsewhere.
+        keep = lambda old, new: old if core.is_rule(old) else new
+        opt_state = jax.tree.map(keep, state.opt_state, cleared, is_leaf=core.is_rule)
+        return _emptied(state._replace(opt_state=opt_state), destroyed)
+
     def inspect(state, batch):
         wiring = task.network.wiring
         return (
@@ -151,4 +166,4 @@ def make_learner(
 
     predict = lambda state, batch: task.predict(state.params, batch)
     report = lambda state: core.report(state.opt_state)
-    return Learner(init, step, consolidate, predict, report=report, inspect=inspect)
+    return Learner(init, step, consolidate, predict, report=report, inspect=inspect, destroy=destroy)

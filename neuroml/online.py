@@ -49,3 +49,31 @@ def late_minus_early_tasks(online: Online, *, share: float = 0.1) -> float:
     """
     by_task, count = np.nanmean(online, axis=1), max(1, round(share * len(online)))
     return float(by_task[-count:].mean() - by_task[:count].mean())
+
+
+def recovery_steps(online: Online, at: int, *, share: float = 0.95, window: int = 10, before: int = 200) -> float:
+    """Steps after an injury just before step `at` until accuracy is back at a share of what it was.
+
+    What it was is the mean of up to `before` steps until the injury, in the same task; what it is, the mean of the last
+    `window` steps, all of them after the injury, so that `window` is the least. NaN where the task ends before.
+
+    >>> recovery_steps(np.array([[0.8, 0.8, 0.1, 0.5, 0.8, 0.8]]), 2, window=2, before=2)
+    4.0
+    """
+    task, step = divmod(at, online.shape[1])
+    then = np.nanmean(online[task, max(0, step - before) : step]) if step else np.nan
+    means = np.convolve(online[task, step:], np.ones(window) / window, "valid")
+    back = np.flatnonzero(means >= share * then)
+    return float(back[0] + window) if len(back) else float("nan")
+
+
+def injury_loss(online: Online, at: int, *, window: int = 10, before: int = 200) -> float:
+    """Accuracy before an injury minus that in the first steps after it.
+
+    >>> round(injury_loss(np.array([[0.8, 0.8, 0.1, 0.5]]), 2, window=1, before=2), 2)
+    0.7
+    """
+    task, step = divmod(at, online.shape[1])
+    return float(
+        np.nanmean(online[task, max(0, step - before) : step]) - np.nanmean(online[task, step : step + window])
+    )

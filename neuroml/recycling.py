@@ -1,6 +1,7 @@
 """Recycling: now and then, neurons whose score has stayed far below their population's mean are replaced.
 
-What is scored differs from rule to rule; when, whom and how is the same.
+What is scored differs from rule to rule; when, whom and how is the same. The functions that take a state take any with
+the fields of `RecyclingState`.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from neuroml import core, units
 from neuroml.errors import UsageError, unknown
@@ -62,18 +63,27 @@ def step(
     choose: str,
 ) -> tuple[Any, RecyclingState]:
     """Adds the neurons' signals to their sums; every so many updates, replaces those far below the mean sum."""
-    sums = {name: total + signal[name] for name, total in state.sums.items()}
-    state = state._replace(sums=sums, count=state.count + 1)
+    state = heard(state, signal)
 
     def check(steps, state):
         birth, draw = jax.random.split(key)
-        chosen = {name: _score(total) < state.threshold for name, total in state.sums.items()}
-        chosen = units.by_lot(draw, chosen) if choose == "random" else chosen
+        chosen = units.by_lot(draw, failing(state)) if choose == "random" else failing(state)
         share = {name: which.astype(jnp.float32) for name, which in chosen.items()}
-        return units.pull(found, steps, params, fresh(birth), share), _checked(state, chosen)
+        return units.pull(found, steps, params, fresh(birth), share), checked(state, chosen)
 
     # `every` is no leaf: the count is the same in all runs of a `vmap`, where this so remains a branch.
-    return jax.lax.cond(state.count % every == 0, check, _waiting, updates, state)
+    return jax.lax.cond(state.count % every == 0, check, waiting, updates, state)
+
+
+def heard(state: Any, signal: Mapping[str, Float[Array, " size"]]) -> Any:
+    """Returns the state after one more update, with the neurons' signals added to their sums."""
+    sums = {name: total + signal[name] for name, total in state.sums.items()}
+    return state._replace(sums=sums, count=state.count + 1)
+
+
+def failing(state: Any) -> dict[str, Bool[Array, " size"]]:
+    """Returns which neurons have a score below the threshold."""
+    return {name: _score(total) < state.threshold for name, total in state.sums.items()}
 
 
 def _score(total: Float[Array, " size"]) -> Float[Array, " size"]:
@@ -81,12 +91,13 @@ def _score(total: Float[Array, " size"]) -> Float[Array, " size"]:
     return total / jnp.maximum(total.mean(), TINY)
 
 
-def _checked(state: RecyclingState, chosen: dict[str, Array]) -> RecyclingState:
+def checked(state: Any, chosen: dict[str, Array]) -> Any:
     """Returns the state after a check: sums begin anew, for those that stay too."""
     births = state.births + sum(which.sum() for which in chosen.values())
     sums = jax.tree.map(jnp.zeros_like, state.sums)
     return state._replace(sums=sums, renewed=chosen, births=jnp.asarray(births, jnp.int32))
 
 
-def _waiting(steps: Any, state: RecyclingState) -> tuple[Any, RecyclingState]:
+def waiting(steps: Any, state: Any) -> tuple[Any, Any]:
+    """Returns steps and state after an update without a check."""
     return steps, state._replace(renewed=jax.tree.map(jnp.zeros_like, state.renewed))

@@ -25,7 +25,8 @@ def renewal(
     Every array in the state of `base` that is like the weights (momentum, both moments of Adam, whatever a chain
     holds) becomes zero where a weight enters or leaves a neuron that the rule has just replaced. Counts stay: under
     a steady gradient Adam's first steps of a new weight are three to six times its usual ones, since moments that start
-    again at zero are not corrected again.
+    again at zero are not corrected again. Where the rule says whose weights a neuron got (`donors`, as
+    `neuroml.nanotube` does), its moments are those of its donor.
 
     Args:
       base: what makes the steps: `optax.adam(1e-3)`, or a chain.
@@ -61,12 +62,24 @@ def renewal(
         updates, rest = last.update(updates, state.rule, params, **words)
         after: Any = rest
         some = jnp.any(jnp.array([which.any() for which in after.renewed.values()]))
-        forget = lambda moment, gone: jnp.where(gone, jnp.zeros_like(moment), moment)
-
-        def clear(old):
-            gone = units.touched(units.find(wiring, params), params, after.renewed)
-            return optax.tree.map_params(base, forget, old, gone)
-
-        return updates, RenewalState(jax.lax.cond(some, clear, lambda old: old, kept), after)
+        found = units.find(wiring, params)
+        renew = (
+            (lambda old: _shared(base, old, found, params, after.donors))
+            if hasattr(after, "donors")
+            else (lambda old: _cleared(base, old, units.touched(found, params, after.renewed)))
+        )
+        return updates, RenewalState(jax.lax.cond(some, renew, lambda old: old, kept), after)
 
     return core.rule(init, update)
+
+
+def _cleared(base: optax.GradientTransformation, moments: Any, gone: Any) -> Any:
+    forget = lambda moment, gone: jnp.where(gone, jnp.zeros_like(moment), moment)
+    return optax.tree.map_params(base, forget, moments, gone)
+
+
+def _shared(base: optax.GradientTransformation, moments: Any, found: Any, params: Any, donors: Any) -> Any:
+    """Returns the moments of each neuron's donor: positions are transplanted, and tell where to take them from."""
+    positions = jax.tree.map(lambda leaf: jnp.arange(leaf.size).reshape(leaf.shape), params)
+    sources = units.transplant(found, positions, donors, share=False)
+    return optax.tree.map_params(base, lambda moment, source: moment.reshape(-1)[source], moments, sources)

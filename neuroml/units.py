@@ -141,11 +141,59 @@ def gate(found: Mapping[str, Units], updates: Any, factors: Mapping[str, Float[A
     return structure.unflatten(leaves)
 
 
+def transplant(found: Mapping[str, Units], tree: Any, donors: Mapping[str, Array], *, share: bool = True) -> Any:
+    """Returns the tree with what enters and leaves each neuron taken from its donor, which may be itself.
+
+    Args:
+      found: the populations.
+      tree: weights, or arrays like them.
+      donors: for some populations [size], whose arrays each neuron gets.
+      share: divides outgoing weights by the number of neurons that have them now: the network's function stays.
+
+    >>> layer = lambda kernel: {"kernel": jnp.array(kernel)}
+    >>> params = {"a": layer([[1.0, 0.0]]), "b": layer([[4.0], [0.0]])}
+    >>> names = {"a": {"kernel": ("input", "hidden")}, "b": {"kernel": ("hidden", "output")}}
+    >>> transplant(find(names, params), params, {"hidden": jnp.array([0, 0])})["b"]["kernel"].ravel().tolist()
+    [2.0, 2.0]
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    for place, donor, enters in _places(found, tree, donors):
+        if enters:
+            leaves[place] = leaves[place][..., donor]
+            continue
+        owners = jnp.bincount(donor[:, 0], length=len(donor))[donor]
+        taken = leaves[place][..., donor[:, 0], :]
+        leaves[place] = (taken / owners).astype(taken.dtype) if share else taken
+    return structure.unflatten(leaves)
+
+
+def shaken(
+    found: Mapping[str, Units], tree: Any, chosen: Mapping[str, Bool[Array, " size"]], noise: Array, key: PRNGKeyArray
+) -> Any:
+    """Returns the tree with normal noise on the incoming weights of chosen neurons, in units of their own spread."""
+    leaves, structure = jax.tree.flatten(tree)
+    for place, which, enters in _places(found, tree, chosen):
+        leaf = leaves[place]
+        if enters and leaf.ndim > 1:
+            shake = jax.random.normal(jax.random.fold_in(key, place), leaf.shape, leaf.dtype)
+            spread = noise.astype(leaf.dtype) * leaf.std(range(leaf.ndim - 1))
+            leaves[place] = leaf + jnp.where(which, spread * shake, 0)
+    return structure.unflatten(leaves)
+
+
 def touched(found: Mapping[str, Units], params: Any, chosen: Mapping[str, Bool[Array, " size"]]) -> Any:
     """Returns a tree like the weights that says which of them enter or leave a chosen neuron."""
     leaves, structure = jax.tree.flatten(jax.tree.map(lambda leaf: jnp.zeros(jnp.shape(leaf), bool), params))
     for place, part, _ in _places(found, params, chosen):
         leaves[place] = leaves[place] | part
+    return structure.unflatten(leaves)
+
+
+def entering(found: Mapping[str, Units], params: Any, chosen: Mapping[str, Bool[Array, " size"]]) -> Any:
+    """Returns a tree like the weights that says which of them, biases among them, enter a chosen neuron."""
+    leaves, structure = jax.tree.flatten(jax.tree.map(lambda leaf: jnp.zeros(jnp.shape(leaf), bool), params))
+    for place, part, enters in _places(found, params, chosen):
+        leaves[place] = leaves[place] | part if enters else leaves[place]
     return structure.unflatten(leaves)
 
 

@@ -1,0 +1,32 @@
+"""Injury and recovery: in the midst of the third of four permutations, half of all hidden neurons are destroyed.
+
+    python -m benchmarks run injury_recovery --methods none,random_rebirth,schwann,nanotube --seeds 3 --json
+
+Permuted MNIST, 20,000 images of each permutation once, batches of 16, MLP 784-100-100-10, plain SGD. Destroyed are all
+weights that enter and leave a neuron, so that no gradient brings it back. `--set injury=0.5` for another share,
+`--set injury=0.0 --set severed=0.2` for synapses, `--set consolidates=True` to keep the earlier tasks by condensates.
+"""
+
+from benchmarks.suite import Suite
+
+suite = Suite(
+    name="injury_recovery",
+    summary="MNIST, 4 permutations of 20,000 images, neurons destroyed in the midst of the third",
+    data="mnist",
+    stream="permuted",
+    scenarios=("domain",),
+    tasks=4,
+    examples=20_000,
+    hidden=(100, 100),
+    initialization="torch",
+    batch_size=16,
+    epochs=1,
+    optimizer="sgd",
+    learning_rate=0.05,
+    measure="online_accuracy",
+    injury=0.5,
+    injury_at=3125,
+    inspected=500,
+    methods=("none", "random_rebirth", "schwann", "nanotube"),
+    seeds=10,
+)

@@ -1,0 +1,134 @@
+"""Tunnelling nanotubes: a healthy neuron hands what it has to one that has failed."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Int
+
+from neuroml import core, recycling, units
+from neuroml.errors import unknown
+
+CHOICES = ("utility", "random")
+
+
+class NanotubeState(NamedTuple):
+    """State of `nanotube`."""
+
+    sums: dict[str, jax.Array]  # [size]: the neurons' answers, summed since the last check
+    renewed: dict[str, jax.Array]  # [size] bool: neurons that the last update replaced
+    count: jax.Array  # () int32: updates so far
+    births: jax.Array  # () int32: replacements so far
+    threshold: jax.Array  # ()
+    donors: dict[str, jax.Array]  # [size] int: whose weights each neuron got in the last update; itself: its own
+    noise: jax.Array  # ()
+
+    hyperparameters = ("threshold", "noise")
+
+    def report(self) -> dict[str, Float[Array, ""]]:
+        """Returns how many neurons were replaced so far."""
+        return {"replaced": self.births.astype(jnp.float32)}
+
+
+def nanotube(
+    wiring: Any,
+    *,
+    threshold: ArrayLike = 0.01,
+    noise: ArrayLike = 0.1,
+    every: int = 100,
+    choose: str = "utility",
+) -> optax.GradientTransformationExtraArgs:
+    r"""Replaces the neurons that hardly answer by copies of those that matter most.
+
+        score_j   = mean |h_j| / mean_i mean |h_i|      over the examples since the last check; i: the layer's neurons
+        utility_j = mean |h_j| * \sum_k |w_jk|          k: the neurons that it feeds
+        every so many updates: a neuron with score_j < threshold gets a donor d, the first of them the most useful
+            w_in_j  = w_in_d + noise * std(w_in_d) * normal;  bias_j = bias_d
+            w_out_j = w_out_d = w_out_d / (1 + neurons that d gives to)
+
+    Without noise the network's function does not change (to rounding).
+
+    Args:
+      wiring: names of the axes of the weights (`neuroml.wiring`).
+      threshold: of the score, whose mean is 1, >= 0; 0 is inert.
+      noise: of the copied incoming weights, in their own standard deviations; with 0 the two never part.
+      every: updates between two checks.
+      choose: "utility", the most useful neurons give; or "random", the content-free control: donors drawn by lot from
+        the neurons that do answer.
+
+    Returns:
+      A rule that needs the words `activity` and `key`. Last in the chain; with momentum or Adam, as
+      `neuroml.renewal(optax.adam(1e-3), nanotube(wiring), wiring)`, which copies the donor's moments, too.
+
+    Raises:
+      UsageError: no population between two layers, a layer without names, an activity that lacks one, `every` below 1,
+        an unknown choice.
+
+    Reference:
+      Saha et al. 2022, "Intercellular nanotubes mediate mitochondrial trafficking between cancer and immune cells"; as
+      growth by splitting neurons: Wu, Wang, Liu 2019, "Splitting steepest descent for growing neural architectures".
+
+    How ours differs: there is no published algorithm of this kind for repair that we know of. Second moments are
+    copied as they are, although the gradients of a neuron that shares its outgoing weights are smaller.
+
+    >>> params = {"a": {"kernel": jnp.array([[1.0, 0.0]])}, "b": {"kernel": jnp.array([[4.0], [0.0]])}}
+    >>> names = {"a": {"kernel": ("input", "hidden")}, "b": {"kernel": ("hidden", "output")}}
+    >>> tx = nanotube(names, noise=0.0, every=1)
+    >>> words = {"activity": {"a": jnp.ones((1, 1)), "b": jnp.array([[1.0, 0.0]])}, "key": jax.random.key(0)}
+    >>> step, state = tx.update(jax.tree.map(jnp.zeros_like, params), tx.init(params), params, **words)
+    >>> after = optax.apply_updates(params, step)
+    >>> after["a"]["kernel"].tolist(), after["b"]["kernel"].ravel().tolist()
+    ([[1.0, 1.0]], [2.0, 2.0])
+    """
+    if choose not in CHOICES:
+        raise unknown("choice", choose, CHOICES)
+    recycling.check_settings(every, "utility")
+
+    def init(params):
+        known = recycling.begin("nanotube", wiring, params, threshold)
+        return NanotubeState(*known, units.begin("nanotube", wiring, params, jnp.arange), core.leaf(noise))
+
+    def nanotube(updates, state, params, *, activity, key, **_):
+        state = core.live(state, threshold=threshold, noise=noise)
+        found = units.find(wiring, params)
+        signal = {name: jnp.abs(rows).mean(0) for name, rows in units.outputs(found, activity).items()}
+        state = recycling.heard(state, signal)
+        themselves = {name: jnp.arange(one.size) for name, one in found.items()}
+
+        def check(steps, state):
+            draw, shake = jax.random.split(key)
+            failing = recycling.failing(state)
+            useful = {name: state.sums[name] * leaving for name, leaving in units.outgoing(found, params).items()}
+            useful = units.by_lot(draw, useful) if choose == "random" else useful
+            donors = {name: _donors(useful[name], lost) for name, lost in failing.items()}
+            moved = _handed_over(found, steps, params, donors, state.noise, shake)
+            return moved, recycling.checked(state, failing)._replace(donors=donors)
+
+        def wait(steps, state):
+            steps, state = recycling.waiting(steps, state)
+            return steps, state._replace(donors=themselves)
+
+        return jax.lax.cond(state.count % every == 0, check, wait, updates, state)
+
+    return core.rule(init, nanotube)
+
+
+def _donors(useful: Float[Array, " size"], failing: Bool[Array, " size"]) -> Int[Array, " size"]:
+    """Returns a donor for each neuron that fails, the best for the first, and itself for each other; all if none is."""
+    order = jnp.argsort(jnp.where(failing, -jnp.inf, useful), descending=True)
+    healthy = jnp.maximum((~failing).sum(), 1)
+    turn = (jnp.cumsum(failing) - 1) % healthy
+    return jnp.where(failing & ~failing.all(), order[turn], jnp.arange(len(failing)))
+
+
+def _handed_over(found: Any, steps: Any, params: Any, donors: Any, noise: Array, key: Array) -> Any:
+    """Returns the updates after which each neuron has what its donor would have."""
+    after = optax.apply_updates(params, steps)
+    gets = {name: donor != jnp.arange(len(donor)) for name, donor in donors.items()}
+    gives = {name: jnp.zeros(len(d), bool).at[d].max(gets[name]) for name, d in donors.items()}
+    moved = units.transplant(found, after, donors)
+    moved = units.shaken(found, moved, gets, noise, key)
+    changed = units.touched(found, params, {name: gets[name] | gives[name] for name in donors})
+    return jax.tree.map(lambda ours, new, old, step: jnp.where(ours, new - old, step), changed, moved, params, steps)
