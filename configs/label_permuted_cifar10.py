@@ -3,7 +3,8 @@
     python -m benchmarks run label_permuted_cifar10 --methods sgd,homeostasis --seeds 1 --steps 20000
 
 As `label_permuted_mnist`, with a convolutional network: three blocks of a 3 x 3 convolution and pooling, 256 units.
-Rules that judge neurons see those of its dense layer.
+Rules that judge neurons see those of its dense layer. Four trials for each of the methods that have grids here, on the
+first two tasks.
 """
 
 import dataclasses
@@ -18,7 +19,12 @@ suite = dataclasses.replace(
     network="cnn",
     methods=tuple(name for name in mnist.methods if name not in ("layer_norm", "crelu")),  # for dense networks
     seeds=10,
-    hyperparameters={},
+    hyperparameters={
+        "sgd": {"learning_rate": 0.02},
+        "adamw": {"learning_rate": 3e-4},
+        "weight_clipping": {"learning_rate": 0.02, "factor": 5.0},
+        "homeostasis": {"learning_rate": 0.02, "ridge": 10.0, "bound": 2.0, "anchoring": 1e-4, "decay": 0.999},
+    },
     grids={
         "sgd": {"learning_rate": (0.003, 0.01, 0.02, 0.03)},
         "adamw": {"learning_rate": (1e-4, 3e-4, 1e-3, 3e-3)},

@@ -154,7 +154,8 @@ def recorded(inner: Learner, task: Task, population: str, steps: int, *, every: 
       every: steps between two rows.
 
     Returns:
-      A `Learner`; its `init` raises `UsageError` for an unknown population. After a run the answers are `state.opt_state.record`, [steps, neurons], NaN where nothing was seen.
+      A `Learner`; its `init` raises `UsageError` for an unknown population. After a run the answers are
+      `state.opt_state.record`, [steps, neurons], NaN where nothing was seen.
     """
 
     def watched(params) -> dict[str, units.Units]:

@@ -1,0 +1,154 @@
+"""Nanotubes: who gives to whom, that the function stays, and what becomes of the optimizer's moments."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import neuroml
+from neuroml.errors import UsageError
+
+KEY = jax.random.key(0)
+NAMES = {
+    "a": {"kernel": ("pixel", "first"), "bias": ("first",)},
+    "b": {"kernel": ("first", "second"), "bias": ("second",)},
+    "c": {"kernel": ("second", "answer"), "bias": ("answer",)},
+}
+SILENT = {"first": [1, 4], "second": [0]}
+
+
+def network(key):
+    keys = iter(jax.random.split(key, 6))
+    layer = lambda *shape: {
+        "kernel": jax.random.normal(next(keys), shape),
+        "bias": jax.random.normal(next(keys), shape[1:]),
+    }
+    return {"a": layer(3, 6), "b": layer(6, 5), "c": layer(5, 2)}
+
+
+def answers(params, x):
+    first = jax.nn.relu(x @ params["a"]["kernel"] + params["a"]["bias"])
+    second = jax.nn.relu(first @ params["b"]["kernel"] + params["b"]["bias"])
+    return {"a": x, "b": first, "c": second}
+
+
+def predict(params, x):
+    return answers(params, x)["c"] @ params["c"]["kernel"] + params["c"]["bias"]
+
+
+def destroyed():
+    params = jax.tree.map(lambda leaf: leaf + 0.3, network(KEY))
+    names = neuroml.wiring.spread(
+        {name: jnp.ones(size).at[jnp.array(SILENT[name])].set(0) for name, size in (("first", 6), ("second", 5))},
+        NAMES,
+        params,
+    )
+    return jax.tree.map(jnp.multiply, params, names)
+
+
+HURT = destroyed()
+X = jax.random.normal(jax.random.key(5), (40, 3))
+WORDS = {"activity": answers(HURT, X), "key": jax.random.key(7)}
+STILL = jax.tree.map(jnp.zeros_like, HURT)
+
+
+def repaired(updates=STILL, **settings):
+    tx = neuroml.nanotube(NAMES, every=1, **settings)
+    steps, state = tx.update(updates, tx.init(HURT), HURT, **WORDS)
+    return optax.apply_updates(HURT, steps), state
+
+
+def by_hand(updates):
+    """The same in plain loops, without noise."""
+    w = jax.tree.map(lambda leaf, step: np.array(leaf + step, np.float64), HURT, updates)
+    given = {}
+    for name, maker, reader in (("first", "a", "b"), ("second", "b", "c")):
+        loud = np.abs(np.asarray(WORDS["activity"][reader])).mean(0)
+        useful = loud * np.abs(np.asarray(HURT[reader]["kernel"])).sum(1)
+        healthy = sorted((j for j in range(len(loud)) if j not in SILENT[name]), key=lambda j: -useful[j])
+        given[name] = dict(zip(SILENT[name], healthy, strict=False))
+        for to, donor in given[name].items():
+            w[maker]["kernel"][:, to] = w[maker]["kernel"][:, donor]
+            w[maker]["bias"][to] = w[maker]["bias"][donor]
+            w[reader]["kernel"][donor] /= 2
+            w[reader]["kernel"][to] = w[reader]["kernel"][donor]
+    return w, given
+
+
+@pytest.mark.parametrize("size", [0.0, 0.1])
+def test_the_most_useful_give_to_the_silent_as_a_plain_loop_has_it(size):
+    updates = jax.tree.map(lambda leaf: size * leaf, network(jax.random.key(3)))
+    after, state = repaired(updates, noise=0.0)
+    expected, given = by_hand(updates)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), after, expected)
+    for name, pairs in given.items():
+        assert {j: int(d) for j, d in enumerate(state.donors[name]) if j != d} == pairs
+    assert int(state.births) == 3
+
+
+def test_the_function_does_not_change_without_noise():
+    after, _ = repaired(noise=0.0)
+    np.testing.assert_allclose(predict(after, X), predict(HURT, X), rtol=1e-5, atol=1e-6)
+    assert all((np.abs(np.asarray(rows)).mean(0) > 0).all() for rows in answers(after, X).values())
+
+
+def test_noise_is_in_units_of_the_donors_own_weights_and_spares_the_others():
+    plain, state = repaired(noise=0.0)
+    noisy, _ = repaired(noise=0.5)
+    gap = np.asarray(noisy["a"]["kernel"] - plain["a"]["kernel"])
+    assert (gap[:, SILENT["first"]] != 0).all() and not np.delete(gap, SILENT["first"], axis=1).any()
+    spread = np.asarray(plain["a"]["kernel"]).std(0)[SILENT["first"]]
+    assert (np.abs(gap[:, SILENT["first"]]) < 0.5 * 4 * spread).all()
+
+
+def test_few_healthy_neurons_give_to_several():
+    tx = neuroml.nanotube(NAMES, noise=0.0, every=1)
+    loud = {**WORDS["activity"], "b": jnp.zeros((1, 6)).at[0, 2].set(1.0)}
+    steps, state = tx.update(STILL, tx.init(HURT), HURT, activity=loud, key=KEY)
+    assert state.donors["first"].tolist() == [2] * 6
+    outgoing = optax.apply_updates(HURT, steps)["b"]["kernel"]
+    np.testing.assert_allclose(outgoing[:, 1:], jnp.tile(HURT["b"]["kernel"][2, 1:] / 6, (6, 1)), rtol=1e-5)
+
+
+def test_where_all_are_silent_nothing_moves():
+    tx = neuroml.nanotube(NAMES, every=1)
+    silent = jax.tree.map(jnp.zeros_like, WORDS["activity"])
+    steps, state = tx.update(STILL, tx.init(HURT), HURT, activity=silent, key=KEY)
+    assert not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(steps))
+    assert state.donors["first"].tolist() == list(range(6))
+
+
+def test_the_control_draws_its_donors_among_those_that_answer():
+    tx = neuroml.nanotube(NAMES, every=1, choose="random")
+    found = set()
+    for seed in range(20):
+        _, state = tx.update(STILL, tx.init(HURT), HURT, **WORDS | {"key": jax.random.key(seed)})
+        donors = {int(state.donors["first"][j]) for j in SILENT["first"]}
+        assert not donors & set(SILENT["first"])
+        found |= donors
+    assert found == {0, 2, 3, 5}
+
+
+@pytest.mark.parametrize(
+    "base", [optax.adam(0.1), optax.sgd(0.1, momentum=0.9), optax.chain(optax.trace(0.9), optax.adam(0.1))]
+)
+def test_moments_are_those_of_the_donor(base):
+    tx = neuroml.renewal(base, neuroml.nanotube(NAMES, noise=0.0, every=2), NAMES)
+    grads = network(jax.random.key(9))
+    _, before = tx.update(grads, tx.init(HURT), HURT, **WORDS)
+    _, after = tx.update(grads, before, HURT, **WORDS)
+    _, plain = base.update(grads, before.base, HURT)
+    donors = {name: np.asarray(donor) for name, donor in after.rule.donors.items()}
+    assert (donors["first"] != np.arange(6)).any()
+    moments = lambda state: [leaf for leaf in jax.tree.leaves(state) if leaf.shape == (6, 5)]
+    assert moments(after.base)
+    for given, own in zip(moments(after.base), moments(plain), strict=True):
+        np.testing.assert_allclose(given, np.asarray(own)[donors["first"]][:, donors["second"]], rtol=1e-6)
+
+
+def test_bad_settings_are_named():
+    with pytest.raises(UsageError, match="every=0"):
+        neuroml.nanotube(NAMES, every=0)
+    with pytest.raises(UsageError, match="'useful'"):
+        neuroml.nanotube(NAMES, choose="useful")

@@ -1,0 +1,177 @@
+"""Interventions: what a lesion destroys and what it leaves, clamps that let go, recordings, and all together."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import toy
+
+import neuroml
+from neuroml import adaptation, interventions
+from neuroml.conditioned import conditioned
+from neuroml.errors import UsageError
+from neuroml.learner import Task, make_learner
+from neuroml.streams.stream import Batch
+
+NETWORK = neuroml.mlp((3, 3, 1), [8, 6], 4)
+TASK = Task(NETWORK, 1.0)
+PARAMS, _ = NETWORK.init(jax.random.key(0))
+NAMES = NETWORK.wiring(PARAMS)
+
+
+def batch(seed, n=5):
+    x = jax.random.normal(jax.random.key(seed), (n, 3, 3, 1))
+    return Batch(x, jnp.arange(n) % 4, jnp.zeros(n, int), jnp.ones((n, 4), bool))
+
+
+def run(agent, steps, seed=0):
+    state, step = agent.init(jax.random.key(0)), jax.jit(agent.step)
+    states = []
+    for i in range(steps):
+        state, _ = step(state, batch(i), jax.random.fold_in(jax.random.key(seed), i))
+        states.append(state)
+    return states
+
+
+def dead(params):
+    """Which neurons of the first hidden layer have no weight at all."""
+    into = np.asarray(params["layers"][0]["kernel"]).any(0) | (np.asarray(params["layers"][0]["bias"]) != 0)
+    return ~(into | np.asarray(params["layers"][1]["kernel"]).any(1))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 1.0])
+def test_a_lesion_of_neurons_takes_their_share_of_each_layer_and_nothing_else(share):
+    hurt = interventions.lesion(NAMES, PARAMS, share, jax.random.key(1))
+    first = np.asarray(hurt["layers"][0]["bias"])
+    second = np.asarray(hurt["layers"][1]["bias"])
+    assert (first.sum(), second.sum()) == (round(8 * share), round(6 * share))
+    np.testing.assert_array_equal(hurt["layers"][0]["kernel"], np.tile(first, (9, 1)))
+    np.testing.assert_array_equal(hurt["layers"][1]["kernel"], first[:, None] | second)
+    np.testing.assert_array_equal(hurt["head"]["kernel"], np.tile(second[:, None], (1, 4)))
+    assert not np.asarray(hurt["head"]["bias"]).any()
+
+
+def test_a_lesion_of_synapses_spares_biases():
+    params = {"a": {"kernel": jnp.ones((100, 50)), "bias": jnp.ones(50)}, "b": {"kernel": jnp.ones((50, 100))}}
+    names = {"a": {"kernel": ("in", "hidden"), "bias": ("hidden",)}, "b": {"kernel": ("hidden", "out")}}
+    hurt = interventions.lesion(names, params, 0.3, jax.random.key(0), part="synapses")
+    assert not np.asarray(hurt["a"]["bias"]).any()
+    for layer in ("a", "b"):
+        assert abs(float(np.asarray(hurt[layer]["kernel"]).mean()) - 0.3) < 4 * (0.21 / 5000) ** 0.5
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"share": 1.5}, "share=1.5"),
+        ({"share": -0.1}, "share=-0.1"),
+        ({"part": "axons"}, "'axons'"),
+        ({"wiring": jax.tree.map(lambda leaf: (None,) * leaf.ndim, PARAMS)}, "no population"),
+    ],
+)
+def test_a_lesion_refuses(change, words):
+    given = {"wiring": NAMES, "params": PARAMS, "share": 0.5, "key": jax.random.key(0)} | change
+    with pytest.raises(UsageError, match=words):
+        interventions.lesion(**given)
+
+
+OPTIMIZERS = {
+    "sgd": optax.sgd(0.1),
+    "momentum": optax.sgd(0.1, momentum=0.9),
+    "adam": optax.adam(0.1),
+    "chain": optax.chain(optax.clip(1.0), optax.trace(0.9), optax.adam(0.1)),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_destroyed_stay_dead_under_every_optimizer(name):
+    plain = make_learner(TASK, OPTIMIZERS[name])
+    states = run(interventions.injured(plain, NETWORK.wiring, 0.5, 3), 12)
+    for early, free in zip(states[:3], run(plain, 3), strict=True):
+        jax.tree.map(np.testing.assert_array_equal, early.params, free.params)
+    assert not dead(states[2].params).any()
+    assert dead(states[3].params).sum() == 4
+    np.testing.assert_array_equal(dead(states[3].params), dead(states[-1].params))
+
+
+def test_anchors_are_stored_elsewhere():
+    agent = make_learner(TASK, optax.chain(neuroml.ewc(strength=1.0), optax.adam(0.1)))
+    state = agent.init(jax.random.key(0))
+    state = state._replace(
+        opt_state=neuroml.consolidate(state.opt_state, state.params, importance=jax.tree.map(jnp.ones_like, PARAMS))
+    )
+    after = agent.destroy(state, jax.tree.map(lambda leaf: jnp.ones_like(leaf, bool), state.params))
+    assert not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(after.params))
+    jax.tree.map(np.testing.assert_array_equal, after.opt_state[0], state.opt_state[0])
+
+
+def test_seeds_lose_different_neurons_in_one_compilation():
+    agent = interventions.injured(make_learner(TASK, optax.sgd(0.1)), NETWORK.wiring, 0.5, 0)
+    state = agent.init(jax.random.key(0))
+    many = jax.jit(jax.vmap(lambda key: agent.step(state, batch(0), key)[0].params))
+    found = {
+        tuple(dead(jax.tree.map(lambda leaf, i=i: leaf[i], many(jax.random.split(jax.random.key(1), 8)))))
+        for i in range(8)
+    }
+    assert len(found) > 3 and many._cache_size() == 1
+
+
+def test_no_injury_is_the_learner_alone():
+    plain = make_learner(TASK, optax.adam(0.1))
+    for one, other in zip(run(interventions.injured(plain, NETWORK.wiring, 0.0, 2), 5), run(plain, 5), strict=True):
+        jax.tree.map(np.testing.assert_array_equal, one.params, other.params)
+
+
+def test_a_clamp_holds_neurons_lets_others_learn_and_lets_go():
+    plain = make_learner(TASK, optax.sgd(0.1))
+    agent = interventions.clamped(plain, NETWORK.wiring, "hidden_0", [1, 2], 0.7, 2, 5)
+    states = run(agent, 7)
+    column = lambda state: np.asarray(state.params["layers"][0]["kernel"])[:, [1, 2]]
+    assert (column(states[1]) != column(states[0])).any()
+    for state in states[2:5]:
+        np.testing.assert_array_equal(column(state), column(states[1]))  # what they had learnt is kept
+    assert (np.asarray(states[4].params["head"]["kernel"]) != np.asarray(states[2].params["head"]["kernel"])).any()
+    assert (column(states[5]) != column(states[1])).any()
+    held = states[3].params
+    held["layers"][0]["kernel"] = held["layers"][0]["kernel"].at[:, jnp.array([1, 2])].set(0.0)
+    held["layers"][0]["bias"] = held["layers"][0]["bias"].at[jnp.array([1, 2])].set(0.7)
+    np.testing.assert_allclose(agent.predict(states[3], batch(9)), TASK.predict(held, batch(9)), rtol=1e-6)
+    np.testing.assert_array_equal(agent.predict(states[6], batch(9)), TASK.predict(states[6].params, batch(9)))
+
+
+def test_a_clamp_of_nobody_is_refused():
+    agent = interventions.clamped(make_learner(TASK, optax.sgd(0.1)), NETWORK.wiring, "hidden_7", [0], 0.0, 0, 1)
+    with pytest.raises(UsageError, match="'hidden_7'.*hidden_0"):
+        agent.step(agent.init(jax.random.key(0)), batch(0), jax.random.key(0))
+
+
+def test_a_recording_holds_what_neurons_answered_before_each_step():
+    plain = make_learner(TASK, optax.sgd(0.1))
+    state = run(interventions.recorded(plain, TASK, "hidden_1", 3, every=2), 9)[-1]
+    before = [plain.init(jax.random.key(0)), *run(plain, 8)]
+    expected = [TASK.capture(before[i].params, batch(i))[1]["head"].mean(0) for i in (0, 2, 4)]
+    np.testing.assert_allclose(state.opt_state.record, expected, rtol=1e-5, atol=1e-6)  # the later ones found no room
+    with pytest.raises(UsageError, match="'hidden_2'"):
+        interventions.recorded(plain, TASK, "hidden_2", 3).init(jax.random.key(0))
+
+
+def test_they_fit_each_other_and_normalized_inputs():
+    plain = make_learner(TASK, optax.adam(0.1))
+    agent = conditioned(plain, adaptation.make(0.9), batch(0)._replace(x=batch(0).x[0]), 1.0)
+    agent = interventions.injured(agent, NETWORK.wiring, 0.5, 2)
+    agent = interventions.injured(agent, NETWORK.wiring, 0.2, 2, part="synapses")
+    agent = interventions.recorded(agent, TASK, "hidden_0", 6)
+    state = run(agent, 6)[-1]
+    assert dead(state.params).sum() == 4 and np.isfinite(state.opt_state.record).all()
+    assert np.isfinite(agent.predict(state, batch(1))).all()
+
+
+def test_a_suite_is_injured_at_its_step():
+    experiment = toy.experiment(
+        "naive", intervene=lambda agent, task: interventions.injured(agent, task.network.wiring, 1.0, 4)
+    )
+    free = neuroml.run(toy.experiment("naive"), toy.dataset(), seeds=[0], hyperparameters={"learning_rate": 0.01})
+    hurt = neuroml.run(experiment, toy.dataset(), seeds=[0], hyperparameters={"learning_rate": 0.01})
+    np.testing.assert_array_equal(free.loss.reshape(-1)[:4], hurt.loss.reshape(-1)[:4])
+    assert free.loss.reshape(-1)[4] != hurt.loss.reshape(-1)[4]
