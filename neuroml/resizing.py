@@ -95,16 +95,24 @@ def _copied(path: Any, old: Any, new: Any, rows: Mapping[str, tuple[int, int, np
             f"the state at {where} has shape {before}, and {after} for the larger weights: it cannot become smaller. "
             "Was `tx` made with other settings, or with a limit in bytes? Raise the limit."
         )
-    was, now, places = rows.get(_layer(path), (0, 0, np.arange(0)))
-    axis = lambda old_size, new_size: places if (old_size, new_size) == (was, now) else np.arange(old_size)
-    index = np.ix_(*map(axis, before, after))
-    return new.at[index].set(jnp.asarray(old).astype(new.dtype))
+    inputs = _inputs(path, rows) if len(before) == 2 else None
+    index = [np.arange(size) for size in before]
+    if inputs is not None:
+        was, now, places = inputs
+        for axis in range(1 if _is_list_of_directions(path) else 2):
+            index[axis] = places if (before[axis], after[axis]) == (was, now) else index[axis]
+    return new.at[np.ix_(*index)].set(jnp.asarray(old).astype(new.dtype))
 
 
-def _layer(path: Any) -> str | None:
-    """Returns the last key of a dictionary on the way, unless it is that of an array of a layer.
+def _inputs(path: Any, rows: Mapping[str, Any]) -> Any:
+    """Returns what `rows` says of the layer whose inputs an array is about, None for an array of the layer itself.
 
     What a rule knows of a layer's inputs is in a dictionary by layer; below it are arrays or fields, no dictionary.
     """
     keys = [key.key for key in path if isinstance(key, jax.tree_util.DictKey)]
-    return str(keys[-1]) if keys else None
+    return rows.get(str(keys[-1])) if keys else None
+
+
+def _is_list_of_directions(path: Any) -> bool:
+    """Says whether the columns of an array are numbered by use, as `basis` has them, and not by the layer's inputs."""
+    return any(isinstance(key, jax.tree_util.GetAttrKey) and key.name == "basis" for key in path[-1:])

@@ -98,15 +98,16 @@ def growth(
     whatever the optimizer does. Where growth is due, `number` of them are born in one population: incoming weights
     and bias are drawn, outgoing weights are zero, so that the function is the same after the birth.
 
-        when    "plateau"    fast >= (1 - threshold) * slow  and  fast > target      fast, slow: running means of `value`
+        when    "plateau"    fast >= (1 - threshold) * slow  and  fast > target     fast, slow: running means of `value`
                 "surprise"   fast > (1 + threshold) * slow
-                "rank"       free rank of the layer that reads the population < threshold, in shares of its living inputs
-                "steps"      always: every `patience` updates; "random": with chance 1 / patience: the content-free ones
-                and in all but the last, `patience` updates have passed since growth was last due
+                "rank"       free rank of the layer that reads the population < threshold
+                "steps"      always; "random": with chance 1 / patience: the content-free controls
+                and, except for "random", `patience` updates have passed since growth was last due
         where   largest (mean step of the living neurons' outgoing weights) / (weights of a neuron), a running mean;
                 for "rank" largest (1 - free rank) / (weights of a neuron)
         how     w_in = |w| * F w / |F w|,  w fresh,  F = (I + C / (scale * unit))^-1,  C: second moment of the inputs
-                that were consolidated, bias included, unit: mean eigenvalue of the first one;  free rank = mean of F
+                that were consolidated, bias included, unit: mean eigenvalue of the first one
+                free rank = trace(F) / inputs, of the living inputs only
         youth   a new neuron's incoming steps are times 1 + (youth_gain - 1) * max(0, 1 - age / maturity)
         death   utility_j = decay * utility_j + (1 - decay) * mean |h_j| * \sum |w_out_j|
                 neurons older than `maturity` with utility_j < apoptosis * mean_i utility_i die
@@ -359,7 +360,7 @@ def _turned(state: GrowthState, born: Any, dying: Any) -> GrowthState:
         zero = lambda leaf: jnp.where(keep, leaf, jnp.zeros_like(leaf))
         return Neurons(keep | born[name], zero(one.age), zero(one.utility), one.pull)
 
-    total = lambda chosen: sum((which.sum() for which in chosen.values()), jnp.int32(0)).astype(jnp.int32)
+    total = lambda chosen: jnp.concatenate([*chosen.values()]).sum(dtype=jnp.int32)
     return state._replace(
         neurons={name: after(name, one) for name, one in state.neurons.items()},
         renewed={name: born[name] | dying[name] for name in born},
