@@ -57,10 +57,12 @@ class _Growable:
                 f"{count} units cannot be born: {self.room} of {capacity} are in reserve. `neuroml.resize` makes room."
             )
         born = ~self.alive & (jnp.cumsum(~self.alive) <= count)
-        for reader in readers:
-            if reader.kernel.shape[-2] % capacity:
-                raise UsageError(f"a reader has {reader.kernel.shape[-2]} inputs; the units to be born are {capacity}.")
-            rows = jnp.tile(born, reader.kernel.shape[-2] // capacity)  # a flattened image has the channels last
+        widths = [reader.kernel.shape[-2] for reader in readers]
+        for width in widths:
+            if width % capacity:
+                raise UsageError(f"a reader has {width} inputs; the units to be born are of {capacity}.")
+        for reader, width in zip(readers, widths, strict=True):
+            rows = jnp.tile(born, width // capacity)  # a flattened image has the channels last
             reader.kernel[...] = jnp.where(rows[:, None], 0, reader.kernel[...])
         self._fill(born, rngs)
 

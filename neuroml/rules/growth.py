@@ -25,7 +25,7 @@ class Neurons(NamedTuple):
     alive: jax.Array  # [size] bool
     age: jax.Array  # [size] int32: updates since birth, or since the start
     utility: jax.Array  # [size], running mean
-    pull: jax.Array  # (): running mean of the steps of a neuron's outgoing weights, a weight of it
+    pull: jax.Array  # (): running mean of the size of the step of a neuron's outgoing weights
 
 
 class GrowthState(NamedTuple):
@@ -258,12 +258,12 @@ def _heard(state: GrowthState, value: Any) -> GrowthState:
 
 def _lived(found: Any, state: GrowthState, updates: Any, params: Any, answers: Any) -> GrowthState:
     """Returns the state with all living neurons one update older, and their utility and pull known better."""
-    strength, steps, weights = units.outgoing(found, params), units.outgoing(found, updates), _weights(found, params)
+    strength, steps = units.outgoing(found, params), units.outgoing(found, updates)
 
     def after(name, old):
         rate = jnp.maximum(1 - state.decay, 1 / (old.age + 1))
         utility = jnp.abs(answers[name]).mean(0) * strength[name]
-        pull = jnp.sum(steps[name], where=old.alive) / jnp.maximum(old.alive.sum(), 1) / weights[name]
+        pull = jnp.sum(steps[name], where=old.alive) / jnp.maximum(old.alive.sum(), 1)
         utility, pull = (
             jnp.where(jnp.isfinite(new), new, was) for new, was in ((utility, old.utility), (pull, old.pull))
         )
@@ -304,9 +304,8 @@ def _chosen(
     room = jnp.array([~one.alive.all() for one in state.neurons.values()])
     free = _free(found, state, params) if when == "rank" else None
     due = _due(state, when, key, free)
-    scores = jnp.array([one.pull for one in state.neurons.values()])
-    if free is not None:
-        scores = (1 - free) / jnp.array(list(_weights(found, params).values()))
+    pulls = jnp.array([one.pull for one in state.neurons.values()])
+    scores = (pulls if free is None else 1 - free) / jnp.array(list(_weights(found, params).values()))
     open_, number = due & room, jnp.ceil(state.number)
     place = jnp.argmax(jnp.where(open_, scores if lots is None else lots, -jnp.inf))
     here = open_ & (jnp.arange(len(found)) == place)
