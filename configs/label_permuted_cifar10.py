@@ -32,9 +32,9 @@ suite = dataclasses.replace(
         "homeostasis": {
             "learning_rate": (0.005, 0.01, 0.01, 0.02),
             "ridge": (0.1, 1.0, 10.0, 10.0),
-            "bound": (2.0,) * 4,
-            "anchoring": (1e-4,) * 4,
-            "decay": (0.999,) * 4,
+            "bound": (2.0, 2.0, 2.0, 2.0),
+            "anchoring": (1e-4, 1e-4, 1e-4, 1e-4),
+            "decay": (0.999, 0.999, 0.999, 0.999),
         },
     },
 )

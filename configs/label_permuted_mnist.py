@@ -10,9 +10,6 @@ import dataclasses
 
 from configs.input_permuted_mnist import suite as by_input
 
-RATES = (0.003, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06)
-WITH_RATE = (0.01, 0.01, 0.02, 0.02, 0.02, 0.03, 0.03, 0.03)
-
 suite = dataclasses.replace(
     by_input,
     name="label_permuted_mnist",
@@ -32,15 +29,24 @@ suite = dataclasses.replace(
         "homeostasis": {"learning_rate": 0.015, "ridge": 10.0, "anchoring": 1e-4, "decay": 0.999, "bound": 2.0},
     },
     grids={
-        "sgd": {"learning_rate": RATES},
-        "adamw": {"learning_rate": tuple(rate / 20 for rate in RATES)},
-        "layer_norm": {"learning_rate": RATES},
-        "crelu": {"learning_rate": RATES},
-        "l2_init": {"learning_rate": WITH_RATE, "strength": (1e-4, 1e-3, 1e-5, 1e-4, 1e-3, 1e-5, 1e-4, 1e-3)},
-        "weight_clipping": {"learning_rate": WITH_RATE, "factor": (2.0, 5.0, 1.0, 2.0, 5.0, 1.0, 2.0, 5.0)},
-        "cbp": {"learning_rate": WITH_RATE, "rate": (1e-5, 1e-4, 1e-6, 1e-5, 1e-4, 1e-6, 1e-5, 1e-4)},
+        "sgd": {"learning_rate": (0.003, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06)},
+        "adamw": {"learning_rate": (0.00015, 0.00025, 0.0005, 0.00075, 0.001, 0.0015, 0.002, 0.003)},
+        "layer_norm": {"learning_rate": (0.003, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06)},
+        "crelu": {"learning_rate": (0.003, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06)},
+        "l2_init": {
+            "learning_rate": (0.01, 0.01, 0.02, 0.02, 0.02, 0.03, 0.03, 0.03),
+            "strength": (1e-4, 1e-3, 1e-5, 1e-4, 1e-3, 1e-5, 1e-4, 1e-3),
+        },
+        "weight_clipping": {
+            "learning_rate": (0.01, 0.01, 0.02, 0.02, 0.02, 0.03, 0.03, 0.03),
+            "factor": (2.0, 5.0, 1.0, 2.0, 5.0, 1.0, 2.0, 5.0),
+        },
+        "cbp": {
+            "learning_rate": (0.01, 0.01, 0.02, 0.02, 0.02, 0.03, 0.03, 0.03),
+            "rate": (1e-5, 1e-4, 1e-6, 1e-5, 1e-4, 1e-6, 1e-5, 1e-4),
+        },
         "upgd": {
-            "learning_rate": WITH_RATE,
+            "learning_rate": (0.01, 0.01, 0.02, 0.02, 0.02, 0.03, 0.03, 0.03),
             "noise": (0.001, 0.1, 0.001, 0.01, 0.1, 0.001, 0.01, 0.1),
             "weight_decay": (1e-3, 1e-3, 1e-4, 1e-3, 1e-3, 1e-4, 1e-3, 1e-3),
         },
@@ -48,8 +54,8 @@ suite = dataclasses.replace(
             "learning_rate": (0.01, 0.01, 0.015, 0.015, 0.02, 0.02, 0.02, 0.03),
             "ridge": (0.1, 10.0, 10.0, 10.0, 3.0, 10.0, 30.0, 10.0),
             "bound": (2.0, 2.0, 2.0, 3.0, 2.0, 2.0, 2.0, 2.0),
-            "anchoring": (1e-4,) * 8,
-            "decay": (0.999,) * 8,
+            "anchoring": (1e-4, 1e-4, 1e-4, 1e-4, 1e-4, 1e-4, 1e-4, 1e-4),
+            "decay": (0.999, 0.999, 0.999, 0.999, 0.999, 0.999, 0.999, 0.999),
         },
     },
 )

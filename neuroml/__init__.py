@@ -38,13 +38,16 @@ if TYPE_CHECKING:
     )
     from neuroml.core import consolidate, describe, penalty, rule
     from neuroml.experiment import Experiment
+    from neuroml.growing import reserve, spare_young
     from neuroml.importance import fisher, sensitivity
     from neuroml.modules.condensate_memory import CondensateMemory
     from neuroml.modules.gated import ActiveDendrites, KWinners
+    from neuroml.modules.growable import GrowableConv, GrowableDense
     from neuroml.modules.homeostatic import StreamingNorm, crelu
     from neuroml.modules.network import Network, from_linen, from_nnx
     from neuroml.modules.reference import cnn, mlp
     from neuroml.renewing import renewal
+    from neuroml.resizing import resize
     from neuroml.rules.bcm import bcm
     from neuroml.rules.cbp import cbp
     from neuroml.rules.condensate_anchor import condensate_anchor
@@ -54,6 +57,7 @@ if TYPE_CHECKING:
     from neuroml.rules.er import er
     from neuroml.rules.ewc import ewc
     from neuroml.rules.gpm import gpm
+    from neuroml.rules.growth import growth
     from neuroml.rules.intrinsic_plasticity import intrinsic_plasticity
     from neuroml.rules.l2_init import l2_init
     from neuroml.rules.mas import mas
@@ -111,6 +115,7 @@ _RULES = (
     "er",
     "ewc",
     "gpm",
+    "growth",
     "intrinsic_plasticity",
     "l2_init",
     "mas",
@@ -133,12 +138,15 @@ _RULES = (
 )
 _HOMES = {
     "renewal": "renewing",
+    "resize": "resizing",
+    **dict.fromkeys(("reserve", "spare_young"), "growing"),
     **{name: name for name in _MODULES},
     **dict.fromkeys(("consolidate", "describe", "penalty", "rule"), "core"),
     "Experiment": "experiment",
     **dict.fromkeys(("fisher", "sensitivity"), "importance"),
     "CondensateMemory": "modules.condensate_memory",
     **dict.fromkeys(("ActiveDendrites", "KWinners"), "modules.gated"),
+    **dict.fromkeys(("GrowableConv", "GrowableDense"), "modules.growable"),
     **dict.fromkeys(("StreamingNorm", "crelu"), "modules.homeostatic"),
     **dict.fromkeys(("Network", "from_linen", "from_nnx"), "modules.network"),
     **dict.fromkeys(("cnn", "mlp"), "modules.reference"),
@@ -152,6 +160,8 @@ __all__ = [
     "ActiveDendrites",
     "CondensateMemory",
     "Experiment",
+    "GrowableConv",
+    "GrowableDense",
     "KWinners",
     "Network",
     "StreamingNorm",
@@ -178,6 +188,7 @@ __all__ = [
     "from_linen",
     "from_nnx",
     "gpm",
+    "growth",
     "interventions",
     "intrinsic_plasticity",
     "l2_init",
@@ -201,6 +212,8 @@ __all__ = [
     "regrama",
     "regularizers",
     "renewal",
+    "reserve",
+    "resize",
     "rule",
     "run",
     "schwann",
@@ -209,6 +222,7 @@ __all__ = [
     "shrink_perturb",
     "si",
     "slots",
+    "spare_young",
     "spectral_regularization",
     "streams",
     "surprise",

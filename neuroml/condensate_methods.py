@@ -31,6 +31,16 @@ def projector_rule(given: Settings) -> optax.GradientTransformationExtraArgs:
     )
 
 
+def may_consolidate(at: Situation, given: Settings) -> optax.GradientTransformation:
+    """Returns the optimizer, behind it the projector where the setting `consolidates` says so."""
+    return optax.chain(at.optimizer, projector_rule(given)) if given["consolidates"] else at.optimizer
+
+
+def consolidates(given: Settings) -> bool:
+    """Returns whether such a method must be told where tasks end."""
+    return bool(given["consolidates"])
+
+
 def _projector(at: Situation, given: Settings):
     return optax.chain(at.optimizer, projector_rule(given))
 
@@ -128,6 +138,7 @@ def _held_back(given: Settings) -> int:
 
 PROJECTOR = {"strength": 1.0, "scale": 0.1, "evaporation": 0.0, "binding": 0.0, "hardness": 0.0}
 PROJECTOR_OPTIONS = {"rank": 0, "shuffled": False}
+CONSOLIDATION_OPTIONS = {"consolidates": False, **PROJECTOR_OPTIONS}
 _MEMORY = {"ridge": 0.01, "radius": 1.0, "linker": 1.0, "mix": 0.0, "shell_rate": 0.0}
 _PATCHES: dict[str, Any] = {"features": "patches", "width": 200, "size": 7, "pool": 3, "threshold": 0.5, "stride": 1}
 _MEMORY_OPTIONS = {**_PATCHES, "mirror": False, "rounds": 10, "slots": 1, "own_maps": False, "held_back": 2000}

@@ -6,7 +6,7 @@ a sweep is a vmap) and static options, and what it needs from the stream.
 
 import optax
 
-from neuroml import condensate_methods, gate_methods, memory, plasticity_methods, repair_methods
+from neuroml import condensate_methods, gate_methods, growth_methods, memory, plasticity_methods, repair_methods
 from neuroml.errors import UsageError, unknown
 from neuroml.importance import fisher, sensitivity
 from neuroml.method import Method, Settings, Situation, always, optimizer_alone
@@ -126,6 +126,7 @@ methods: dict[str, Method] = {
     **plasticity_methods.methods,
     **gate_methods.methods,
     **repair_methods.methods,
+    **growth_methods.methods,
     "naive": Method("the optimizer alone", optimizer_alone),
     "joint": Method("the optimizer alone, on all tasks at once: the upper reference", optimizer_alone, joint=True),
     "ewc": Method(

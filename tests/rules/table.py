@@ -97,6 +97,7 @@ def _on_surprise(strength):
 
 _er = functools.partial(neuroml.er, loss, EXAMPLE, batch_size=4)
 _derpp = functools.partial(neuroml.derpp, predict, loss, EXAMPLE, outputs=3, batch_size=4)
+_growth = functools.partial(neuroml.growth, WIRING, maturity=1, youth_gain=1.0)
 _er_static = ("loss", "example", "store", "batch_size")
 
 ROWS = [
@@ -151,6 +152,28 @@ ROWS = [
         words=("activity",),
         waits=False,
         penalizes=False,
+    ),
+    Row(
+        "growth",
+        lambda s: _growth(init_params, when="steps", number=s, apoptosis=s, patience=2, directions="random"),
+        words=("activity", "key"),
+        last=True,
+        penalizes=False,
+        waits=False,
+        whole=True,
+        strength=0.9,
+        strengths=("number", "apoptosis"),
+    ),
+    Row(
+        "growth_plateau",
+        lambda s: _growth(number=s, apoptosis=s, threshold=1.0, patience=1),
+        words=("activity", "key", "value"),
+        last=True,
+        penalizes=False,
+        waits=False,
+        whole=True,
+        strength=0.9,
+        strengths=("number", "apoptosis"),
     ),
     Row("l2_init", neuroml.l2_init, waits=False),
     Row("l2_init_wasserstein", functools.partial(neuroml.l2_init, form="wasserstein"), waits=False),

@@ -1,0 +1,28 @@
+"""Growth over 100 permutations: accuracy for the parameters that are allocated, of growing and of fixed networks.
+
+    python -m benchmarks run growth_100 --methods fixed,growth --seeds 2 --json --set tasks=20
+
+Permuted MNIST, 100 permutations of 10,000 images each, one pass, one head, no task ids, SGD, batches of 128, and
+condensates that protect the input directions of earlier permutations (`--set consolidates=False` leaves them out).
+MLP 784-400-400-10; `--set hidden=100,100` and other widths make the front. `growth` begins with a quarter of its
+neurons. All that a network has allocated is charged, alive or in reserve.
+"""
+
+import dataclasses
+
+from configs.permuted_mnist_100_short import suite as hundred
+
+suite = dataclasses.replace(
+    hundred,
+    name="growth_100",
+    summary="MNIST, 100 permutations of 10,000 images: networks that grow against fixed ones",
+    measure="accuracy",
+    methods=("fixed", "growth"),
+    seeds=10,
+    hyperparameters={
+        "fixed": {"learning_rate": 0.5, "scale": 0.3},
+        "growth": {"learning_rate": 0.5, "scale": 0.3},
+    },
+    options={"fixed": {"consolidates": True}, "growth": {"consolidates": True}},
+    grids={},
+)

@@ -1,0 +1,153 @@
+"""Growing: neurons in reserve, and the weights with which they come to life.
+
+Capacity is allocated, and most of it sleeps: a neuron *in reserve* has incoming weights, bias and outgoing weights of
+exactly zero. It answers nothing, is heard by nobody and has no gradient, so shapes stay as they are when it is born.
+The weights themselves say who is alive: there is no second mask that could disagree with them.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, PRNGKeyArray
+
+from neuroml import projection, units
+from neuroml.errors import UsageError, unknown
+from neuroml.wiring import spread
+
+
+def reserve(params: Any, wiring: Any, alive: int | float | Mapping[str, int]) -> Any:
+    """Returns the weights with only some neurons of each population alive, and the others in reserve.
+
+    Args:
+      params: the weights, allocated at full capacity.
+      wiring: names of the axes of the weights (`neuroml.wiring`).
+      alive: how many neurons live in each population between layers: a number, a share in (0, 1), or a number for
+        some populations by name. The first ones live.
+
+    Returns:
+      A tree like `params`, in which every weight that enters or leaves a neuron in reserve, and its bias, is zero.
+
+    Raises:
+      UsageError: no population between two layers, one that cannot grow, or a number that it does not have.
+
+    >>> params = {"a": {"kernel": jnp.ones((1, 3))}, "b": {"kernel": jnp.ones((3, 1))}}
+    >>> names = {"a": {"kernel": ("input", "hidden")}, "b": {"kernel": ("hidden", "output")}}
+    >>> reserve(params, names, alive=2)["a"]["kernel"].tolist()
+    [[1.0, 1.0, 0.0]]
+    """
+    found = growable("reserve", wiring, params)
+    if isinstance(alive, Mapping):
+        for name in alive:
+            if name not in found:
+                raise unknown("population", name, found)
+    counts = alive if isinstance(alive, Mapping) else dict.fromkeys(found, alive)
+    asleep = {name: jnp.arange(found[name].size) >= _count(name, found[name].size, n) for name, n in counts.items()}
+    return jax.tree.map(lambda leaf, off: jnp.where(off, 0, leaf), params, units.touched(found, params, asleep))
+
+
+def growable(who: str, wiring: Any, params: Any) -> dict[str, units.Units]:
+    """Returns the populations between layers, after checking that a birth in them can leave the function as it is.
+
+    Raises:
+      UsageError: there is none; one feeds itself, by shared or recurrent weights; or other arrays than the kernels and
+        biases of its layers belong to it, such as a normalization's.
+    """
+    units.begin(who, wiring, params, lambda size: None)
+    found = units.find(wiring, params)
+    is_names = lambda node: isinstance(node, tuple)
+    for path, names in jax.tree_util.tree_leaves_with_path(wiring, is_leaf=is_names):
+        home = jax.tree_util.keystr(path[:-1], simple=True, separator="/")
+        for name in set(names or ()) & set(found):
+            part = found[name]
+            if home in part.makers and home in part.readers:
+                raise UsageError(
+                    f"{who} cannot grow population {name!r}: layer {home!r} makes it and reads it (shared or recurrent "
+                    "weights), so new neurons would change the function. Give its axes two names, or None."
+                )
+            if (home not in part.makers or names[-1] != name) and (home not in part.readers or names[-2] != name):
+                where = jax.tree_util.keystr(path, simple=True, separator="/")
+                raise UsageError(
+                    f"{who} cannot grow population {name!r}: {where} belongs to it and is no kernel or bias of its "
+                    "layers (a normalization over neurons?), so new neurons would change the function."
+                )
+    return found
+
+
+def living(found: Mapping[str, units.Units], params: Any) -> dict[str, Bool[Array, " size"]]:
+    """Returns which neurons are alive: those with any incoming or outgoing weight other than zero."""
+    entering, leaving = units.incoming(found, params), units.outgoing(found, params)
+    return {name: (entering[name] != 0) | (leaving[name] != 0) for name in found}
+
+
+def draw(key: PRNGKeyArray, params: Any) -> Any:
+    """Returns fresh weights: kernels ~ truncated normal of variance 1 / (inputs that are alive), all else zero.
+
+    It is Flax's default initialization of a network as large as the living part of this one.
+    """
+    leaves, structure = jax.tree.flatten(params)
+    fresh = [jnp.zeros_like(leaf) for leaf in leaves]
+    for number, layer in enumerate(projection.layers(params).values()):
+        kernel = leaves[layer.kernel]
+        heard = (kernel != 0).any(-1).sum()  # an input in reserve enters nothing
+        normal = jax.random.truncated_normal(jax.random.fold_in(key, number), -2, 2, kernel.shape) / 0.87962566
+        fresh[layer.kernel] = (normal / jnp.sqrt(jnp.maximum(heard, 1))).astype(kernel.dtype)
+    return structure.unflatten(fresh)
+
+
+def towards(
+    fresh: Any, free: Mapping[str, Array], found: Mapping[str, units.Units], dead: Mapping[str, Bool[Array, " size"]]
+) -> Any:
+    r"""Returns fresh weights whose neurons listen to free directions of their inputs, and not to neurons in reserve.
+
+        w_j  =  |w_j| * (free @ w_j) / |free @ w_j|          w_j: incoming weights and bias of neuron j
+
+    Args:
+      fresh: weights of a new network.
+      free: for some layers, the projector `[inputs, inputs]` onto what nothing occupies.
+      found: the populations.
+      dead: neurons that are in reserve.
+    """
+    off = units.touched(found, fresh, dead)
+    quiet = lambda tree: jax.tree.map(lambda leaf, gone: jnp.where(gone, jnp.zeros_like(leaf), leaf), tree, off)
+    drawn = projection.matrices(quiet(fresh))
+    turned = {home: free[home] @ matrix if home in free else matrix for home, matrix in drawn.items()}
+    turned = projection.matrices(quiet(projection.replace(fresh, turned)))
+    long = lambda matrix: jnp.linalg.norm(matrix.astype(jnp.float32), axis=0)
+    scaled = {home: turned[home] * (long(drawn[home]) / jnp.maximum(long(turned[home]), 1e-12)) for home in free}
+    return projection.replace(quiet(fresh), drawn | scaled)
+
+
+def spare_young(opt_state: Any, wiring: Any, importance: Any) -> Any:
+    """Returns importance that leaves out young neurons: what they know is not settled, and is not consolidated yet.
+
+    Args:
+      opt_state: any Optax state with `neuroml.growth` inside.
+      wiring: names of the axes of the weights.
+      importance: how much each weight mattered, a tree like the weights.
+
+    Returns:
+      The importance, times the maturity in [0, 1] of the younger one of the two neurons that the weight joins. As it
+      is where nothing grows.
+
+    >>> import neuroml
+    >>> params = {"a": {"kernel": jnp.ones((1, 2))}, "b": {"kernel": jnp.ones((2, 1))}}
+    >>> names = {"a": {"kernel": ("input", "hidden")}, "b": {"kernel": ("hidden", "output")}}
+    >>> state = neuroml.growth(names).init(params)
+    >>> spare_young(state, names, params)["a"]["kernel"].tolist()                          # nobody is young
+    [[1.0, 1.0]]
+    """
+    grows = lambda node: callable(getattr(type(node), "maturities", None))
+    for node in filter(grows, jax.tree.leaves(opt_state, is_leaf=grows)):
+        shares = spread(node.maturities(), wiring, importance, combine=jnp.minimum)
+        importance = jax.tree.map(lambda leaf, share: (leaf * share).astype(leaf.dtype), importance, shares)
+    return importance
+
+
+def _count(name: str, size: int, alive: int | float) -> int:
+    count = math.ceil(alive * size) if isinstance(alive, float) and 0 < alive < 1 else int(alive)
+    if not 1 <= count <= size or (isinstance(alive, float) and alive != count and alive > 1):
+        raise UsageError(f"alive={alive}: population {name!r} needs a share in (0, 1), or a number from 1 to {size}.")
+    return count
