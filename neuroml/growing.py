@@ -100,9 +100,11 @@ def draw(key: PRNGKeyArray, params: Any) -> Any:
 def towards(
     fresh: Any, free: Mapping[str, Array], found: Mapping[str, units.Units], dead: Mapping[str, Bool[Array, " size"]]
 ) -> Any:
-    r"""Returns fresh weights whose neurons listen to free directions of their inputs, and not to neurons in reserve.
+    r"""Returns fresh weights whose neurons listen to free directions of their inputs.
 
         w_j  =  |w_j| * (free @ w_j) / |free @ w_j|          w_j: incoming weights and bias of neuron j
+
+    without the weights from neurons in reserve, in both.
 
     Args:
       fresh: weights of a new network.
@@ -117,7 +119,7 @@ def towards(
     turned = projection.matrices(quiet(projection.replace(fresh, turned)))
     long = lambda matrix: jnp.linalg.norm(matrix.astype(jnp.float32), axis=0)
     scaled = {home: turned[home] * (long(drawn[home]) / jnp.maximum(long(turned[home]), 1e-12)) for home in free}
-    return projection.replace(quiet(fresh), drawn | scaled)
+    return projection.replace(fresh, projection.matrices(fresh) | scaled)
 
 
 def spare_young(opt_state: Any, wiring: Any, importance: Any) -> Any:

@@ -19,6 +19,7 @@ LAYERS = [
         "renewing",
         "recycling",
         "growing",
+        "nursery",
         "importance",
         "streams.prepared",
         "modules.network",

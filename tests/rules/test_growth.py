@@ -133,8 +133,9 @@ def growing_room(state):
     return sum(int((~one.alive).sum()) for one in state.neurons.values())
 
 
-def test_newborns_get_the_fresh_weights_and_hear_no_neuron_in_reserve():
-    tx = neuroml.growth(NAMES, network, when="steps", patience=1, where="random", directions="random")
+@pytest.mark.parametrize("directions", ["free", "random"])
+def test_newborns_get_the_fresh_weights_and_hear_no_neuron_in_reserve(directions):
+    tx = neuroml.growth(NAMES, network, when="steps", patience=1, where="random", directions=directions)
     for i in range(20):
         key = jax.random.fold_in(KEY, i)
         updates, state = still(tx, tx.init(SMALL), key=key)
@@ -144,6 +145,12 @@ def test_newborns_get_the_fresh_weights_and_hear_no_neuron_in_reserve():
             same(updates["b"]["bias"][3], drawn["bias"][3])
             return
     raise AssertionError("nothing was born in the second population")
+
+
+def test_default_draws_are_those_of_a_network_as_large_as_the_living_part():
+    params = {"a": {"kernel": jnp.ones((400, 300)).at[100:].set(0), "bias": jnp.ones(300)}}
+    fresh = growing.draw(KEY, params)["a"]
+    assert abs(float(fresh["kernel"].std()) * 10 - 1) < 0.02 and (fresh["bias"] == 0).all()
 
 
 def test_free_directions_are_those_of_numpy():
@@ -272,8 +279,11 @@ def test_free_share_leaves_neurons_in_reserve_out():
     rows = jnp.concatenate([jax.random.normal(KEY, (50, 2)), jnp.zeros((50, 6))], axis=1)
     one = ground.settled(ground.felt(ground.bare(8), rows, jnp.array(True)), 1e-5)
     assert float(ground.free_share(one, 6)) < 0.01 and abs(float(ground.free_share(one, 0)) - 0.75) < 0.01
-    after = ground.settled(one, 1e-5)
-    same(after, one, atol=0)
+    same(ground.settled(one, 1e-5), one, atol=0)
+    more = jax.random.normal(jax.random.key(1), (30, 8))
+    both = ground.settled(ground.felt(one, more, jnp.array(True)), 0.1)
+    moments = rows.T @ rows / 50 + more.T @ more / 30
+    same(both.free, np.linalg.inv(np.eye(8) + moments / (0.1 * one.unit)), rtol=1e-3, atol=1e-4)
     bad = ground.felt(ground.bare(8), rows.at[0, 0].set(jnp.nan), jnp.array(False))
     same(ground.settled(bad, 1.0), ground.bare(8), atol=0)
 
@@ -282,15 +292,16 @@ def test_free_share_leaves_neurons_in_reserve_out():
 
 
 def test_it_grows_where_the_steps_are_largest_for_the_weights_of_a_neuron():
-    tx = neuroml.growth(NAMES, when="steps", patience=1)
-    words = {"activity": capture(SMALL)[1], "key": KEY}
-    # a neuron of `first` has 3 + 1 + 5 weights, one of `second` 6 + 1 + 2: as many. Two living outgoing steps decide.
-    for larger, name in (("b", "first"), ("c", "second")):
-        steps = jax.tree.map(lambda leaf: 0.1 * jnp.ones_like(leaf), STILL)
-        scale = {"b": 1 / 3, "c": 1 / 2}
-        for home in "bc":
-            steps[home]["kernel"] = steps[home]["kernel"] * scale[home] * (1.2 if home == larger else 1.0)
-        _, state = tx.update(growing.reserve(steps, NAMES, 3), tx.init(SMALL), SMALL, **words)
+    wide = {**FULL, "c": {"kernel": jnp.ones((5, 20)), "bias": jnp.ones(20)}}
+    tx, params = neuroml.growth(NAMES, when="steps", patience=1), growing.reserve(wide, NAMES, 3)
+    # a neuron of `first` has 3 + 1 + 5 weights, one of `second` 6 + 1 + 20: three times as many
+    for factor, name in ((0.8, "first"), (1.2, "second")):
+        steps = jax.tree.map(jnp.zeros_like, wide)
+        steps["b"]["kernel"] = jnp.full((6, 5), -0.1)  # 0.5 a neuron, also of those in reserve, who must not count
+        steps["b"]["kernel"] = steps["b"]["kernel"].at[3:].set(9.0)
+        steps["c"]["kernel"] = jnp.full((5, 20), 3 * factor * 0.5 / 20)
+        words = {"activity": capture(SMALL)[1], "key": KEY}
+        _, state = tx.update(steps, tx.init(params), params, **words)
         assert [n for n, which in state.renewed.items() if which.any()] == [name]
 
 
@@ -402,17 +413,29 @@ BASES = {
 
 
 @pytest.mark.parametrize("name", BASES)
-def test_moments_of_the_newborn_and_the_dead_are_zero(name):
-    tx = neuroml.renewal(BASES[name], neuroml.growth(NAMES, when="steps", patience=5, number=2), NAMES)
-    params, state = train(tx, SMALL, 5)
+def test_moments_of_the_newborn_are_zero(name):
+    rule = neuroml.growth(NAMES, when="steps", patience=5, number=2)
+    begin = growing.reserve(FULL, NAMES, {"first": 3})
+    params, state = train(neuroml.renewal(BASES[name], rule, NAMES), begin, 5)
+    _, plain = train(optax.chain(BASES[name], rule), begin, 5)
     structure = jax.tree.structure(params)
     is_tree = lambda node: jax.tree.structure(node) == structure
-    moments = [node for node in jax.tree.leaves(state.base, is_leaf=is_tree) if is_tree(node)]
+    moments = lambda state: [node for node in jax.tree.leaves(state, is_leaf=is_tree) if is_tree(node)]
+    assert state.rule.renewed["first"].tolist() == [False] * 3 + [True] * 2 + [False]
     gone = units.touched(units.find(NAMES, params), params, state.rule.renewed)
-    assert moments and int(state.rule.births) == 2
-    for tree in moments:
-        jax.tree.map(lambda leaf, off: np.testing.assert_array_equal(leaf[off], 0), tree, gone)
-        assert abs(tree["c"]["bias"]).min() > 0
+    for mine, theirs in zip(moments(state.base), moments(plain[0]), strict=True):
+        jax.tree.map(lambda m, t, off: np.testing.assert_array_equal(m, np.where(off, 0, t)), mine, theirs, gone)
+        assert (theirs["b"]["kernel"][3:5] != 0).all(), "half an answer before birth left moments"
+
+
+def test_moments_of_the_dead_are_zero():
+    rule = neuroml.growth(NAMES, number=0, apoptosis=0.5, maturity=4)
+    begin = {**FULL, "b": {**FULL["b"], "kernel": FULL["b"]["kernel"].at[2].multiply(1e-3)}}
+    tx = neuroml.renewal(optax.sgd(1e-4, momentum=0.9), rule, NAMES)
+    _, state = train(tx, begin, 5)
+    assert state.rule.renewed["first"][2] and not state.rule.neurons["first"].alive[2]
+    trace = state.base[0].trace
+    assert (trace["b"]["kernel"][2] == 0).all() and (trace["a"]["kernel"][:, 2] == 0).all()
 
 
 def er_of():
