@@ -13,8 +13,10 @@ import toy
 from benchmarks import cli, online_plots, results, runner, suite, summaries, tables, tuning
 from neuroml.errors import UsageError
 from neuroml.gate_methods import methods as gates
+from neuroml.growth_methods import methods as growing
 from neuroml.methods import methods
 from neuroml.plasticity_methods import methods as plasticity
+from neuroml.repair_methods import methods as repair
 
 DATA = toy.dataset()
 SMALL = dataclasses.replace(
@@ -39,7 +41,7 @@ def _run(name, one):
         return results.read(path)
 
 
-@pytest.mark.parametrize("name", sorted(plasticity | gates))
+@pytest.mark.parametrize("name", sorted(plasticity | gates | repair | growing))
 def test_every_method_runs_and_its_record_tells_of_learning(name):
     for record in records(name):
         assert record["diverged"] is None
@@ -95,6 +97,27 @@ def test_a_young_hyperparameter_is_part_of_the_identity_only_where_it_is_set():
     assert job(2.0).config["hyperparameters"]["bound"] == 2.0
     bounded = dataclasses.replace(SMALL, hyperparameters={"homeostasis": {"bound": 0.5}})
     assert records("homeostasis", bounded)[0]["loss_curve"] != records("homeostasis")[0]["loss_curve"]
+
+
+@pytest.mark.parametrize("name", sorted(repair | growing))
+def test_methods_that_repair_and_grow_consolidate_where_they_are_told_to(name):
+    kept = dataclasses.replace(SMALL, options={name: {"consolidates": True}})
+    assert "held head" in records(name, kept)[0]["report"] and "held head" not in records(name)[0]["report"]
+    assert records(name, kept)[0]["loss_curve"] != records(name)[0]["loss_curve"]
+
+
+@pytest.mark.parametrize("part", ["injury", "severed"])
+def test_an_injury_shows_in_curve_metrics_and_table(part):
+    hurt = dataclasses.replace(SMALL, injury_at=18, **{part: 1.0})
+    after, before = records("none", hurt)[0], records("none")[0]
+    assert after["config_hash"] != before["config_hash"] and part not in before["config"]["protocol"]
+    curve = lambda record: record["loss_curve"][:18]
+    assert curve(after) == curve(before) and after["loss_curve"][18:] != before["loss_curve"][18:]
+    assert "injury_loss" in after["metrics"] and "injury_loss" not in before["metrics"]
+    text = tables.markdown(summaries.summarize([after]))
+    assert "| lost | steps to recover |" in text and "Steps to recover: until" in text
+    with pytest.raises(UsageError, match=f"{part}=1.5"):
+        dataclasses.replace(SMALL, **{part: 1.5})
 
 
 def test_conditioning_is_for_every_method_and_part_of_its_identity():
