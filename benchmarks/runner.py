@@ -129,8 +129,13 @@ def injury_of(suite: Suite) -> Callable[[Learner, Task], Learner] | None:
     shares = {"neurons": suite.injury, "synapses": suite.severed}
     if not any(shares.values()):
         return None
+    each = suite.iterations or (suite.epochs or 1) * (suite.examples or 0) // suite.batch_size
+    if each and suite.injury_at >= suite.tasks * each:
+        raise UsageError(f"injury_at={suite.injury_at}: {suite.name} has {suite.tasks * each} steps, counted from 0.")
 
     def intervene(agent, task):
+        if task.network.wiring is None:
+            raise UsageError(f"{suite.name} destroys neurons, and the network of this method has no names for them.")
         for part, share in shares.items():
             agent = injured(agent, task.network.wiring, share, suite.injury_at, part=part) if share else agent
         return agent

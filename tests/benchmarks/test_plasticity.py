@@ -120,6 +120,14 @@ def test_an_injury_shows_in_curve_metrics_and_table(part):
         dataclasses.replace(SMALL, **{part: 1.5})
 
 
+def test_an_injury_that_cannot_be_is_refused():
+    late = dataclasses.replace(SMALL, injury=0.5, injury_at=32)
+    with pytest.raises(UsageError, match="injury_at=32: .* 32 steps"):
+        records("none", late)
+    with pytest.raises(UsageError, match="no names"):
+        records("crelu", dataclasses.replace(SMALL, injury=0.5, injury_at=3))
+
+
 def test_conditioning_is_for_every_method_and_part_of_its_identity():
     seen = dataclasses.replace(SMALL, conditioning=0.9)
     assert records("sgd", seen)[0]["loss_curve"] != records("sgd")[0]["loss_curve"]
