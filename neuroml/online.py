@@ -55,14 +55,18 @@ def recovery_steps(online: Online, at: int, *, share: float = 0.95, window: int 
     """Steps after an injury just before step `at` until accuracy is back at a share of what it was.
 
     What it was is the mean of up to `before` steps until the injury, in the same task; what it is, the mean of the last
-    `window` steps, all of them after the injury, so that `window` is the least. NaN where the task ends before.
+    `window` steps, all of them after the injury, so that `window` is the least. NaN where the task ends before, and for
+    an injury at a task's first step.
 
     >>> recovery_steps(np.array([[0.8, 0.8, 0.1, 0.5, 0.8, 0.8]]), 2, window=2, before=2)
     4.0
+    >>> recovery_steps(np.array([[0.8, 0.8, 0.8]]), 2, window=2)  # not enough steps are left
+    nan
     """
-    task, step = divmod(at, online.shape[1])
-    then = np.nanmean(online[task, max(0, step - before) : step]) if step else np.nan
-    means = np.convolve(online[task, step:], np.ones(window) / window, "valid")
+    then, after = _around(online, at, before)
+    if len(after) < window:
+        return float("nan")
+    means = np.convolve(after, np.ones(window) / window, "valid")
     back = np.flatnonzero(means >= share * then)
     return float(back[0] + window) if len(back) else float("nan")
 
@@ -73,7 +77,11 @@ def injury_loss(online: Online, at: int, *, window: int = 10, before: int = 200)
     >>> round(injury_loss(np.array([[0.8, 0.8, 0.1, 0.5]]), 2, window=1, before=2), 2)
     0.7
     """
+    then, after = _around(online, at, before)
+    return then - float(np.nanmean(after[:window]))
+
+
+def _around(online: Online, at: int, before: int) -> tuple[float, np.ndarray]:
+    """Returns the mean of up to `before` steps until step `at`, NaN at a task's begin, and the steps from it on."""
     task, step = divmod(at, online.shape[1])
-    return float(
-        np.nanmean(online[task, max(0, step - before) : step]) - np.nanmean(online[task, step : step + window])
-    )
+    return float(np.nanmean(online[task, max(0, step - before) : step])) if step else float("nan"), online[task, step:]

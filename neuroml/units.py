@@ -132,6 +132,11 @@ def by_lot(key: PRNGKeyArray, values: Mapping[str, Array]) -> dict[str, Array]:
     return {name: jax.random.permutation(k, value) for k, (name, value) in zip(keys, values.items(), strict=True)}
 
 
+def in_order(value: Array, shuffled: bool) -> Array:
+    """Returns what each neuron is given: its own, or as the content-free control that of another, always the same."""
+    return jax.random.permutation(jax.random.key(0), value) if shuffled else value
+
+
 def gate(found: Mapping[str, Units], updates: Any, factors: Mapping[str, Float[Array, " size"]]) -> Any:
     """Returns updates with the steps of each neuron's incoming weights and bias multiplied by its factor."""
     leaves, structure = jax.tree.flatten(updates)

@@ -81,7 +81,7 @@ def bcm(
             old, power = state.threshold[name], (rows**2).mean(0)
             threshold[name] = jnp.where(jnp.isfinite(power), old + rate * (power - old), old)
             gain = 1 + state.strength * jnp.where(jnp.isfinite(power), _modification(rows, threshold[name]), 0)
-            gains[name] = jax.random.permutation(jax.random.key(0), gain) if shuffled else gain
+            gains[name] = units.in_order(gain, shuffled)
         return units.gate(found, updates, gains), state._replace(threshold=threshold, count=state.count + 1)
 
     return core.rule(init, bcm)

@@ -99,7 +99,7 @@ def intrinsic_plasticity(
             old, known = state.firing[name], ~jnp.isnan(rows).any(0)
             firing[name] = jnp.where(known, old + rate * ((rows > 0).mean(0) - old), old)
             move = state.speed * (state.target - firing[name])
-            moves[name] = jax.random.permutation(jax.random.key(0), move) if shuffled else move
+            moves[name] = units.in_order(move, shuffled)
         return _moved(found, updates, moves), state._replace(firing=firing, count=state.count + 1)
 
     return core.rule(init, intrinsic_plasticity)

@@ -128,7 +128,7 @@ def maturity_lock(
         surprised, fast, slow = _loss(state, jnp.asarray(value, jnp.float32))
         rows = units.outputs(found, activity)
         nets = {name: _grown(state, net, rows[name], surprised) for name, net in state.nets.items()}
-        locks = {name: 1 - state.strength * _in_order(net.maturity, shuffled) for name, net in nets.items()}
+        locks = {name: 1 - state.strength * units.in_order(net.maturity, shuffled) for name, net in nets.items()}
         surprises = state.surprises + surprised.astype(jnp.int32)
         after = state._replace(nets=nets, fast=fast, slow=slow, count=state.count + 1, surprises=surprises)
         return units.gate(found, updates, locks), after
@@ -158,7 +158,3 @@ def _toward(mean: Array, new: Array, decay: Array, count: Array) -> Array:
     """Returns a running mean after one more value, as it was where that is not finite."""
     rate = jnp.maximum(1 - decay, 1 / (count + 1))
     return jnp.where(jnp.isfinite(new), mean + rate * (new - mean), mean)
-
-
-def _in_order(signal: Float[Array, " size"], shuffled: bool) -> Float[Array, " size"]:
-    return jax.random.permutation(jax.random.key(0), signal) if shuffled else signal

@@ -117,7 +117,7 @@ def schwann(
         rows = units.outputs(found, activity)
         answers = {name: _heard(state, mean, rows[name]) for name, mean in state.answers.items()}
         injury = {name: _hurt(state, state.injury[name], answer) for name, answer in answers.items()}
-        felt = {name: state.strength * _in_order(level, shuffled) for name, level in injury.items()}
+        felt = {name: state.strength * units.in_order(level, shuffled) for name, level in injury.items()}
         loose = spread({name: 1 - level for name, level in felt.items()}, wiring, params)
         steps = jax.tree.map(lambda hold, free, own: _loosened(state, 1 - own, hold, free), held, updates, loose)
         share = {name: state.rate * level for name, level in felt.items()}
@@ -142,7 +142,3 @@ def _hurt(state: SchwannState, injury: Array, answer: Array) -> Float[Array, " s
 def _loosened(state: SchwannState, injury: Array, held: Array, free: Array) -> Array:
     steps = (1 + state.gain * injury) * ((1 - injury) * held + injury * free)
     return jnp.where(injury > 0, steps, held).astype(held.dtype)
-
-
-def _in_order(level: Float[Array, " size"], shuffled: bool) -> Float[Array, " size"]:
-    return jax.random.permutation(jax.random.key(0), level) if shuffled else level

@@ -70,7 +70,7 @@ def synaptic_gate(
     def synaptic_gate(updates, state, params, *, activity, **_):
         state = core.live(state, strength=strength)
         found = units.find(wiring, params)
-        gate = lambda size: jax.random.permutation(jax.random.key(0), _relative(size)) if shuffled else _relative(size)
+        gate = lambda size: units.in_order(_relative(size), shuffled)
         answers = {name: gate(jnp.abs(rows).mean(0)) for name, rows in units.outputs(found, activity).items()}
         post = {home: answers[name] for name, population in found.items() for home in population.makers}
         leaves, structure = jax.tree.flatten(updates)

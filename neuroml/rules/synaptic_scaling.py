@@ -101,7 +101,7 @@ def synaptic_scaling(
                 jnp.isfinite(size), state.mean[name] + rate * (size - state.mean[name]), state.mean[name]
             )
             factor = jnp.where(size > 0, _factor(state, mean[name]), 1)
-            factors[name] = jax.random.permutation(jax.random.key(0), factor) if shuffled else factor
+            factors[name] = units.in_order(factor, shuffled)
         return _scaled(found, updates, params, factors), state._replace(mean=mean, count=state.count + 1)
 
     return core.rule(init, synaptic_scaling)
