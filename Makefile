@@ -10,7 +10,7 @@ quickstart: $(VENV)/.installed-cli
 	$(BIN)/python -m benchmarks run split_digits
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
