@@ -44,7 +44,7 @@ def _run(command: cli.Run) -> int:
     jobs, usual = _jobs(command)
     _check_writable(command.out)
     seeds = _seeds(command.seeds, jobs[0].suite.seeds)
-    data = _load(jobs[0].suite.data, command.data_dir)
+    data = load_data(jobs[0].suite.data, command.data_dir)
     records = _run_jobs(jobs, data, seeds, command, usual)
     by_scenario = {job.scenario: [] for job in jobs}
     for record in records:
@@ -69,7 +69,7 @@ def _tune(command: cli.Tune) -> int:
     scenarios = (command.scenario,) if command.scenario else one.scenarios
     names = command.methods.split(",") if command.methods else list(one.grids)
     _check_writable(command.out)
-    data = _load(one.data, command.data_dir).held_out()
+    data = load_data(one.data, command.data_dir).held_out()
     print(tuning.tune(one, names, scenarios, data, len(_seeds(command.seeds, 0)), command.out))
     return 0
 
@@ -225,7 +225,8 @@ def _seeds(given: int | None, usual: int) -> list[int]:
     return list(range(number))
 
 
-def _load(name: str, data_dir: Path | None) -> Any:
+def load_data(name: str, data_dir: Path | None) -> Any:
+    """Returns a data set of TFDS, or the embedded digits, by name."""
     from neuroml.streams.sources import load
 
     return load(name, data_dir)

@@ -153,8 +153,10 @@ def maker_of(suite: Suite, scenario: str) -> Maker:
         base = scenarios.random_labels(suite.tasks, **({"examples": suite.examples} if suite.examples else {}))
     elif suite.stream == "permuted":
         base = scenarios.permuted(suite.tasks, scenario, pad=suite.pad, examples=suite.examples)
+    elif suite.stream == "rotated":
+        base = scenarios.rotated(suite.tasks, scenario, interpolation=suite.interpolation or "bilinear")
     else:
-        base = getattr(scenarios, suite.stream)(suite.tasks, scenario)
+        base = scenarios.split(suite.tasks, scenario, ordered=suite.ordered)
     return base if suite.window is None else scenarios.blended(base, suite.window)
 
 

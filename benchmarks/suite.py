@@ -14,7 +14,7 @@ NETWORKS = ("mlp", "cnn")
 
 # Fields that `--set` may not touch: they have options of their own, or are not numbers.
 _TABLES = ("hyperparameters", "options", "grids", "batch_sizes")
-YOUNG = ("examples", "conditioning", "injury", "severed", "injury_at")
+YOUNG = ("ordered", "interpolation", "examples", "conditioning", "injury", "severed", "injury_at")
 MEASURES = ("accuracy", "online_accuracy")
 _FIXED = ("name", "summary", "scenarios", "methods", "seeds", *_TABLES, "stream", "data")
 
@@ -28,6 +28,8 @@ class Suite:
     data: str
     stream: str = "split"
     tasks: int = 5
+    ordered: bool = False  # classes in the order of their numbers, and not in one drawn from the seed
+    interpolation: str = ""  # of a rotated stream; "": bilinear
     pad: int = 0  # pixels added at each edge before a permutation
     examples: int | None = None  # training images of a task of a repeated stream; None: all
     window: int | None = None  # examples over which tasks blend into each other; None: boundaries are given

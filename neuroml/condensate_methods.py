@@ -8,9 +8,8 @@ import optax
 
 from neuroml import condensate, features, recall
 from neuroml.errors import unknown
-from neuroml.importance import fisher
 from neuroml.learner import Learner, make_learner
-from neuroml.method import Method, Settings, Situation, always
+from neuroml.method import Method, Settings, Situation, always, fisher_of
 from neuroml.rules.condensate_anchor import condensate_anchor
 from neuroml.rules.condensate_projector import condensate_projector
 from neuroml.schedule import on_surprise, surprise
@@ -48,11 +47,6 @@ def _projector(at: Situation, given: Settings):
 def _projector_on_surprise(at: Situation, given: Settings):
     detector = surprise(ratio=given["ratio"], margin=given["margin"])
     return optax.chain(at.optimizer, on_surprise(projector_rule(given), detector))
-
-
-def _all_labels(predict, params, examples, key):
-    del key
-    return fisher(predict, params, examples, labels="all")
 
 
 def _anchor(at: Situation, given: Settings):
@@ -182,7 +176,7 @@ methods: dict[str, Method] = {
         "ablation: weights that mattered condense, one by one",
         _anchor,
         hyperparameters={"strength": 1.0, "budget": 0.2},
-        importance=_all_labels,
+        importance=fisher_of,
         boundaries=always,
     ),
     "condensate_head": Method(

@@ -14,7 +14,7 @@ from jaxtyping import Array, Int, PRNGKeyArray
 from neuroml import quadratic
 from neuroml.errors import MissingWordError, UsageError, unknown
 
-FISHER_LABELS = ("all", "sample", "true", "predicted")
+FISHER_LABELS = ("all", "sample", "true", "true_weighted", "predicted")
 
 
 def fisher(
@@ -37,8 +37,9 @@ def fisher(
       inputs: n examples; an array or any tree of arrays [n, ...] that `predict` takes.
       labels: which labels y stand for x. "all": every class, weighted by p(y | x): exact, `classes` gradients an
         example. "sample": one drawn from p(y | x), an unbiased estimate, needs `key`. "true": the given `targets`
-        (the "empirical Fisher"). "predicted": the most probable class.
-      targets: labels [n] for "true".
+        (the "empirical Fisher"). "true_weighted": the same, weighted by p(target | x), one term of "all".
+        "predicted": the most probable class.
+      targets: labels [n] for "true" and "true_weighted".
       key: random key for "sample".
       chunk: gradients held at once.
 
@@ -60,7 +61,8 @@ def fisher(
         label, weight = jnp.tile(jnp.arange(classes), n), jax.nn.softmax(logits).reshape(-1)
         example = jnp.repeat(jnp.arange(n), classes)
     else:
-        label, weight, example = _one_label(labels, logits, targets, key), jnp.ones(n), jnp.arange(n)
+        label, example = _one_label(labels, logits, targets, key), jnp.arange(n)
+        weight = jax.nn.softmax(logits)[example, label] if labels == "true_weighted" else jnp.ones(n)
 
     def log_probability(params, i, y):
         return jax.nn.log_softmax(predict(params, _one(inputs, i))[0].astype(jnp.float32))[y]
@@ -102,9 +104,9 @@ def _one_label(labels: str, logits: Array, targets: Array | None, key: Any) -> A
         if key is None:
             raise MissingWordError('fisher(labels="sample") draws labels and needs `key=`.')
         return jax.random.categorical(key, logits)
-    if labels == "true":
+    if labels in ("true", "true_weighted"):
         if targets is None:
-            raise MissingWordError('fisher(labels="true") needs the labels of the inputs as `targets=`.')
+            raise MissingWordError(f'fisher(labels="{labels}") needs the labels of the inputs as `targets=`.')
         if targets.shape != logits.shape[:1]:
             raise UsageError(f"targets have shape {targets.shape}, and there are {logits.shape[0]} inputs.")
         return targets

@@ -8,16 +8,27 @@ import jax
 import optax
 
 from neuroml.errors import UsageError
+from neuroml.importance import fisher
 from neuroml.learner import Learner, Task, make_learner
 from neuroml.streams.stream import Batch
 
 Settings = Mapping[str, Any]
+Importance = Callable[..., Any]  # (predict, params, examples, key) -> a tree like the weights
 
 
 def always(given: Settings) -> bool:
     """Returns that a method must be told where tasks end, whatever its settings."""
     del given
     return True
+
+
+def fisher_of(given: Settings) -> Importance:
+    """Returns the Fisher information with the labels that the setting `labels` names, of which "all" is exact."""
+
+    def importance(predict, params, examples, key):
+        return fisher(predict, params, examples, labels=given.get("labels", "all"), targets=examples.y, key=key)
+
+    return importance
 
 
 class Situation(NamedTuple):
@@ -47,7 +58,7 @@ class Method:
     transform: Callable[[Situation, Settings], optax.GradientTransformation] | None = None
     hyperparameters: Mapping[str, float] = dataclasses.field(default_factory=dict)
     options: Mapping[str, int | str | bool] = dataclasses.field(default_factory=dict)
-    importance: Callable[..., Any] | None = None  # (predict, params, examples, key) -> tree
+    importance: Callable[[Settings], Importance] | None = None
     boundaries: Callable[[Settings], bool] = lambda given: False  # must be told where a task ends
     joint: bool = False  # trains on all tasks at once
     activity: bool = False  # its rules work on the inputs of the layers
@@ -55,8 +66,8 @@ class Method:
     prepares: Callable[[Settings], int] = lambda given: 0  # first examples held back until it has looked at them
     conditions: bool = False  # normalizes its inputs by itself
     architecture: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # keywords of the network's maker
-    # Hyperparameters younger than the first results, at the value that changes nothing: named where they differ.
-    young: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    # Settings younger than the first results, at the value that changes nothing: named where they differ.
+    young: Mapping[str, float | str] = dataclasses.field(default_factory=dict)
 
     def make(self, at: Situation, given: Settings) -> Learner:
         """Returns the learner for one setting."""
@@ -64,7 +75,8 @@ class Method:
             return self.learner(at, given)
         if self.transform is None:
             raise UsageError(f"the method {self.summary!r} has neither a transform nor a learner.")
-        return make_learner(at.task, self.transform(at, given), self.importance, activity=self.activity)
+        importance = None if self.importance is None else self.importance(given)
+        return make_learner(at.task, self.transform(at, given), importance, activity=self.activity)
 
 
 def optimizer_alone(at: Situation, given: Settings) -> optax.GradientTransformation:

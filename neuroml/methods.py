@@ -9,7 +9,7 @@ import optax
 from neuroml import condensate_methods, gate_methods, growth_methods, memory, plasticity_methods, repair_methods
 from neuroml.errors import UsageError, unknown
 from neuroml.importance import fisher, sensitivity
-from neuroml.method import Method, Settings, Situation, always, optimizer_alone
+from neuroml.method import Method, Settings, Situation, always, fisher_of, optimizer_alone
 from neuroml.rules.derpp import derpp
 from neuroml.rules.er import er
 from neuroml.rules.ewc import ewc
@@ -108,14 +108,9 @@ def _store(at: Situation, given: Settings) -> memory.Memory:
     raise unknown("policy of what to keep", keep, ("class_balanced", "reservoir", "ring"))
 
 
-def _all_labels(predict, params, examples, key):
-    del key
-    return fisher(predict, params, examples, labels="all")
-
-
-def _output_sensitivity(predict, params, examples, key):
-    del key
-    return sensitivity(predict, params, examples)
+def _output_sensitivity(given: Settings):
+    del given
+    return lambda predict, params, examples, key: sensitivity(predict, params, examples)
 
 
 _SI = {"strength": 1.0, "damping": 0.1}
@@ -130,12 +125,13 @@ methods: dict[str, Method] = {
     "naive": Method("the optimizer alone", optimizer_alone),
     "joint": Method("the optimizer alone, on all tasks at once: the upper reference", optimizer_alone, joint=True),
     "ewc": Method(
-        "elastic weight consolidation, exact Fisher",
+        "elastic weight consolidation; with anchors=latest, online EWC",
         _ewc,
         hyperparameters={"strength": 100.0, "decay": 1.0},
-        options={"anchors": "separate", "form": "explicit"},
-        importance=_all_labels,
+        options={"anchors": "separate", "form": "explicit", "labels": "all"},
+        importance=fisher_of,
         boundaries=always,
+        young={"labels": "all"},
     ),
     "ewc_every": Method(
         "EWC that consolidates every so many steps, Fisher from the batch at hand",

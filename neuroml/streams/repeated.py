@@ -1,16 +1,19 @@
 """Scenarios that show the same images again and again: through another view, or under other labels, in each task."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from neuroml.errors import UsageError
+from neuroml.errors import UsageError, unknown
 from neuroml.streams.dataset import Dataset
 from neuroml.streams.layout import Maker, as_it_is, check, heads, on_device, row_numbers
 from neuroml.streams.stream import Stream
+
+INTERPOLATION = {"nearest": 0, "bilinear": 1}
 
 
 def permuted(tasks: int = 10, scenario: str = "domain", *, pad: int = 0, examples: int | None = None) -> Maker:
@@ -39,13 +42,21 @@ def permuted(tasks: int = 10, scenario: str = "domain", *, pad: int = 0, example
     return _repeated(tasks, scenario, settings, view, examples)
 
 
-def rotated(tasks: int = 20, scenario: str = "domain", *, largest: float = 180.0) -> Maker:
-    """Turns every image by one angle a task, uniform in [0, `largest`) degrees; bilinear, in the image's dtype."""
+def rotated(
+    tasks: int = 20, scenario: str = "domain", *, largest: float = 180.0, interpolation: str = "bilinear"
+) -> Maker:
+    """Turns every image by one angle a task, uniform in [0, `largest`) degrees, in the image's dtype.
+
+    Pixels are taken from between four others, "bilinear", or from the "nearest" one.
+    """
+    if interpolation not in INTERPOLATION:
+        raise unknown("interpolation", interpolation, INTERPOLATION)
+    turn = functools.partial(_turn, order=INTERPOLATION[interpolation])
 
     def settings(data, key):
         return jax.random.uniform(key, (tasks,), maxval=jnp.deg2rad(largest))
 
-    return _repeated(tasks, scenario, settings, lambda images, angle: jax.vmap(_turn)(images, angle))
+    return _repeated(tasks, scenario, settings, lambda images, angle: jax.vmap(turn)(images, angle))
 
 
 def label_permuted(tasks: int = 10, *, examples: int | None = None) -> Maker:
@@ -128,12 +139,12 @@ def _in_turn(key: PRNGKeyArray, train: int, tasks: int, examples: int) -> Array:
     return every[: tasks * examples].reshape(tasks, examples)
 
 
-def _turn(image: Array, angle: Array) -> Array:
+def _turn(image: Array, angle: Array, *, order: int) -> Array:
     """Turns one image [height, width, channels] about its centre."""
     height, width, _ = image.shape
     y, x = jnp.meshgrid(jnp.arange(height) - (height - 1) / 2, jnp.arange(width) - (width - 1) / 2, indexing="ij")
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     source = [cos * y - sin * x + (height - 1) / 2, sin * y + cos * x + (width - 1) / 2]
-    turn = lambda plane: jax.scipy.ndimage.map_coordinates(plane.astype(jnp.float32), source, order=1)
+    turn = lambda plane: jax.scipy.ndimage.map_coordinates(plane.astype(jnp.float32), source, order=order)
     turned = jax.vmap(turn, in_axes=-1, out_axes=-1)(image)
     return (turned.round() if jnp.issubdtype(image.dtype, jnp.integer) else turned).astype(image.dtype)

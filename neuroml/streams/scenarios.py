@@ -32,8 +32,8 @@ __all__ = [
 ]
 
 
-def split(tasks: int = 5, scenario: str = "class") -> Maker:
-    """Splits the classes, in an order drawn from the key, into `tasks` groups of equal size.
+def split(tasks: int = 5, scenario: str = "class", *, ordered: bool = False) -> Maker:
+    """Splits the classes, in an order drawn from the key or `ordered` by number, into `tasks` groups of equal size.
 
     Output o stands for the o-th class of that order (task, class), or for the place within its task (domain).
     """
@@ -47,7 +47,8 @@ def split(tasks: int = 5, scenario: str = "class") -> Maker:
             if not any(sorted(counts)[:group]):
                 empty = f"{counts.count(0)} classes of {data.name} have no {part} images"
                 raise UsageError(f"{empty}, so a task of {group} may have none.")
-        place = jnp.argsort(jax.random.permutation(key, data.classes))  # place of each class in the order
+        drawn = jnp.argsort(jax.random.permutation(key, data.classes))
+        place = jnp.arange(data.classes) if ordered else drawn  # place of each class in the order
         index, size = _grouped(data.train_y, data.train_counts, place, tasks)
         test_index, test_size = _grouped(data.test_y, data.test_counts, place, tasks)
         outputs = group if scenario == "domain" else data.classes

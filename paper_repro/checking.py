@@ -1,0 +1,123 @@
+"""Checking a claim: our mean against the published one, two-sidedly, for each cell."""
+
+import math
+import statistics
+import sys
+from typing import Any, NamedTuple
+
+from benchmarks import tables
+from neuroml.errors import UsageError
+from paper_repro import claims, running
+from paper_repro.claims import HOME, Cell, Claim
+
+FLOOR = 0.3  # points that no protocol written down in a paper fixes
+SHARE = 0.9  # of the cells that must pass
+
+
+class Verdict(NamedTuple):
+    """What came of one cell; in %."""
+
+    cell: Cell
+    seeds: int  # ours
+    mean: float
+    error: float  # standard error of our mean
+    allowed: float  # largest difference that passes
+    seconds: float  # a seed
+
+    @property
+    def difference(self) -> float:
+        """Ours minus the published number."""
+        return self.mean - self.cell.published
+
+    @property
+    def checked(self) -> bool:
+        """Whether there is something to compare: results, of two seeds or more, and a number that was seen."""
+        return self.seeds > 1 and self.cell.seen != "from memory"
+
+    @property
+    def passes(self) -> bool:
+        """Whether the difference is within what chance allows."""
+        return abs(self.difference) <= self.allowed
+
+    @property
+    def word(self) -> str:
+        """Says in a word or two what came of it."""
+        if not self.checked:
+            return "not run" if self.seeds < 2 else "not checked (from memory)"
+        return "pass" if self.passes else "**fail**"
+
+
+def verdict(cell: Cell, values: list[float], seconds: float = 0.0) -> Verdict:
+    r"""Returns the comparison of a published number with our values, one a seed, in %.
+
+        allowed = 2 * sqrt(SEM_ours^2 + SEM_published^2) + 0.3
+
+    where an unknown SEM_published is taken to be standard deviation(values) / sqrt(published seeds).
+
+    >>> cell = Cell(name="ER", published=80.4, seeds=10, seen="first-hand", suite="", scenario="", settings={})
+    >>> verdict(cell, [81.0, 80.0, 82.0]).passes, verdict(cell, [90.0, 91.0, 92.0]).passes
+    (True, False)
+    """
+    if len(values) < 2:
+        return Verdict(cell, len(values), values[0] if values else math.nan, math.nan, math.nan, seconds)
+    spread = statistics.stdev(values)
+    ours = spread / math.sqrt(len(values))
+    theirs = spread / math.sqrt(cell.seeds) if cell.error is None else cell.error
+    allowed = 2 * math.hypot(ours, theirs) + FLOOR
+    return Verdict(cell, len(values), statistics.fmean(values), ours, allowed, seconds)
+
+
+def verdicts(claim: Claim, folder: Any = None) -> list[Verdict]:
+    """Returns what came of every cell of a claim."""
+    found = []
+    for cell in claim.cells:
+        records = [] if cell.not_run else running.found(cell.job(), folder or claim.results)
+        finished = [record for record in records if not record["diverged"]]
+        seconds = statistics.fmean(record["seconds"] for record in finished) if finished else 0.0
+        found.append(verdict(cell, [100 * record["metrics"]["accuracy"] for record in finished], seconds))
+    return found
+
+
+def table(rows: list[Verdict]) -> str:
+    """Returns the comparison as Markdown, and behind it the reasons of what failed or was not run."""
+    lines = [
+        "| | published | ours | difference | allowed | | seeds | seconds a seed | seen |",
+        "|:--|--:|--:|--:|--:|:--|--:|--:|:--|",
+    ]
+    for row in rows:
+        cell = row.cell
+        published = f"{cell.published:.2f}" + ("" if cell.error is None else f" ± {cell.error:.2f}")
+        ours = f"{row.mean:.2f} ± {row.error:.2f}" if row.seeds > 1 else "–"
+        numbers = f"{row.difference:+.2f} | {row.allowed:.2f}" if row.seeds > 1 else "– | –"
+        seconds = f"{row.seconds:.1f}" if row.seeds else "–"
+        lines.append(
+            f"| {cell.name} | {published} | {ours} | {numbers} | {row.word} | {row.seeds} | {seconds} | {cell.seen} |"
+        )
+    passed = sum(row.passes for row in rows if row.checked)
+    lines += ["", "In %; ± one standard error. " + f"{passed} of {sum(row.checked for row in rows)} checked cells pass."]
+    notes = [(row.cell.name, row.cell.not_run or row.cell.explained) for row in rows if _needs_a_word(row)]
+    return "\n".join(lines + [""] + [f"- {name}: {note}" for name, note in notes if note]).rstrip() + "\n"
+
+
+def _needs_a_word(row: Verdict) -> bool:
+    return row.cell.not_run is not None or (row.checked and not row.passes)
+
+
+def check(command: Any) -> int:
+    """Prints the verdicts, and returns 1 where less than 90 % pass or a failure is not explained."""
+    if command.results and not command.claim:
+        raise UsageError("--results is the folder of one claim: name it, as in `check CLAIM --results FOLDER`.")
+    every = []
+    for name in [command.claim] if command.claim else claims.names():
+        claim = claims.load(name)
+        rows = verdicts(claim, command.results)
+        print(f"{claim.title}\n\n{table(rows)}")
+        if command.write:
+            tables.update_readme(HOME / name / "README.md", {"check": table(rows)})
+        every += [row for row in rows if row.checked]
+    passed = sum(row.passes for row in every)
+    print(f"{passed} of {len(every)} checked numbers pass.")
+    silent = [row.cell.name for row in every if not row.passes and not row.cell.explained]
+    if silent:
+        print(f"not explained: {', '.join(silent)}", file=sys.stderr)
+    return int(not every or passed < SHARE * len(every) or bool(silent))

@@ -1,0 +1,41 @@
+"""Running a claim: each of its cells, seed by seed, into its folder."""
+
+import sys
+from typing import Any
+
+from benchmarks import commands, results, runner, summaries
+from benchmarks.runner import Job
+from neuroml.errors import UsageError
+from paper_repro.claims import Claim
+
+
+def run(claim: Claim, command: Any) -> int:
+    """Runs the cells whose results are not there yet; returns the exit status."""
+    commands.prepare_jax()
+    wanted = [cell for cell in claim.run_here() if (command.only or "") in cell.name]
+    if not wanted:
+        raise UsageError(
+            f"{claim.name} runs no cell with {command.only!r} in its name; it runs: "
+            + ", ".join(cell.name for cell in claim.run_here())
+        )
+    seeds = list(range(claim.seeds if command.seeds is None else command.seeds))
+    if not seeds:
+        raise UsageError(f"--seeds {command.seeds}: at least one seed is needed.")
+    out = command.out or claim.results
+    for number, cell in enumerate(wanted, 1):
+        print(f"{number}/{len(wanted)} {cell.name}", file=sys.stderr)
+        job = cell.job()
+        path = runner.file_of(out, job, job.suite.data)
+        for _ in runner.run_job(job, commands.load_data(job.suite.data, command.data_dir), seeds, path):
+            pass
+        summaries.write_csv(path.with_suffix(".csv"), summaries.summarize(results.latest(results.read(path))))
+    return 0
+
+
+def found(job: Job, out: Any) -> list[dict[str, Any]]:
+    """Returns the results of a job that a folder holds."""
+    path = runner.file_of(out, job, job.suite.data)
+    if not path.exists():
+        return []
+    identity = results.config_hash(job.config)
+    return [record for record in results.latest(results.read(path)) if record["config_hash"] == identity]
