@@ -26,7 +26,7 @@ class Run:
     claim: tyro.conf.Positional[str]
     """Name of the claim, as `list` shows it."""
     only: str | None = None
-    """Only the cells whose name contains this."""
+    """Only the cells whose name begins with this."""
     seeds: int | None = None
     """How many seeds, counted from 0; default: the claim's number."""
     data_dir: Path | None = None

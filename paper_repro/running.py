@@ -12,10 +12,10 @@ from paper_repro.claims import Claim
 def run(claim: Claim, command: Any) -> int:
     """Runs the cells whose results are not there yet; returns the exit status."""
     commands.prepare_jax()
-    wanted = [cell for cell in claim.run_here() if (command.only or "") in cell.name]
+    wanted = [cell for cell in claim.run_here() if cell.name.startswith(command.only or "")]
     if not wanted:
         raise UsageError(
-            f"{claim.name} runs no cell with {command.only!r} in its name; it runs: "
+            f"{claim.name} runs no cell whose name begins with {command.only!r}; it runs: "
             + ", ".join(cell.name for cell in claim.run_here())
         )
     seeds = list(range(claim.seeds if command.seeds is None else command.seeds))
