@@ -2,10 +2,11 @@
 
     python -m benchmarks run permuted_mnist_20 --methods naive,ewc,si,er,derpp --seeds 5
 
-All 60,000 images in each task, one random permutation of the pixels a task; one head, no task ids; MLP of 2 x 100 ReLU
-units with Xavier initialization; SGD with the learning rates, strengths and sizes of the replayed batches of
-`utils/best_args.py` for 200 stored examples, translated as in `split_mnist_online`. To expect, in %, from the paper:
-SGD 40.7, online EWC 75.8, SI 65.9, ER with 200 examples 72.4, DER++ 83.6. `python -m paper_repro check buzzega_2020_permuted`.
+All 60,000 images in each task, one random permutation of the pixels a task; one head, no task ids.
+MLP of 2 x 100 ReLU units with Xavier initialization; SGD with the learning rates, strengths and sizes of replayed
+batches of `utils/best_args.py` for 200 stored examples, translated as in `split_mnist_online`.
+To expect, in %, from the paper: SGD 40.7, online EWC 75.8, SI 65.9, ER with 200 examples 72.4, DER++ 83.6.
+`python -m paper_repro check buzzega_2020_permuted`.
 """
 
 from benchmarks.suite import Suite

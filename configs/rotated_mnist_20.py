@@ -2,10 +2,11 @@
 
     python -m benchmarks run rotated_mnist_20 --methods naive,ewc,si,er,derpp --seeds 5
 
-All 60,000 images in each task, one angle a task, uniform in [0, 180) degrees, nearest pixels; one head, no task ids; MLP of 2 x 100 ReLU
-units with Xavier initialization; SGD with the learning rates, strengths and sizes of the replayed batches of
-`utils/best_args.py` for 200 stored examples, translated as in `split_mnist_online`. To expect, in %, from the paper:
-SGD 67.7, online EWC 77.4, SI 71.9, ER with 200 examples 85.0, DER++ 90.4. `python -m paper_repro check buzzega_2020_rotated`.
+All 60,000 images in each task, one angle a task, uniform in [0, 180) degrees, nearest pixels; one head, no task ids.
+MLP of 2 x 100 ReLU units with Xavier initialization; SGD with the learning rates, strengths and sizes of replayed
+batches of `utils/best_args.py` for 200 stored examples, translated as in `split_mnist_online`.
+To expect, in %, from the paper: SGD 67.7, online EWC 77.4, SI 71.9, ER with 200 examples 85.0, DER++ 90.4.
+`python -m paper_repro check buzzega_2020_rotated`.
 """
 
 from benchmarks.suite import Suite

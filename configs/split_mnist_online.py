@@ -2,11 +2,11 @@
 
     python -m benchmarks run split_mnist_online --scenario class --methods naive,joint,si,er --seeds 10
 
-Five tasks of two digits, in the order of the digits; MLP of 2 x 100 ReLU units with Xavier initialization; SGD with the
-learning rates, strengths and sizes of the replayed batches of `utils/best_args.py` for 200 stored examples. Two of their
-numbers are translated: their EWC has no half, so 90 is our 180 (its Fisher takes true labels, weighted by their
-probability, and so does ours here); their replay takes one mean over new and stored examples together, so a learning rate
-of .01 is our .005. `python -m paper_repro check buzzega_2020_split` holds all of it against the paper.
+Five tasks of two digits, in the order of the digits; MLP of 2 x 100 ReLU units with Xavier initialization; SGD with
+the learning rates, strengths and sizes of replayed batches of `utils/best_args.py` for 200 stored examples. Two of
+their numbers are translated: their EWC has no half, so 90 is our 180 (its Fisher takes true labels, weighted by their
+probability, and so does ours here); their replay takes one mean over new and stored examples together, so a learning
+rate of .01 is our .005. `python -m paper_repro check buzzega_2020_split` holds all of it against the paper.
 """
 
 from benchmarks.suite import Suite

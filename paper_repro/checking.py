@@ -94,7 +94,10 @@ def table(rows: list[Verdict]) -> str:
             f"| {cell.name} | {published} | {ours} | {numbers} | {row.word} | {row.seeds} | {seconds} | {cell.seen} |"
         )
     passed = sum(row.passes for row in rows if row.checked)
-    lines += ["", "In %; ± one standard error. " + f"{passed} of {sum(row.checked for row in rows)} checked cells pass."]
+    lines += [
+        "",
+        "In %; ± one standard error. " + f"{passed} of {sum(row.checked for row in rows)} checked cells pass.",
+    ]
     notes = [(row.cell.name, row.cell.not_run or row.cell.explained) for row in rows if _needs_a_word(row)]
     return "\n".join(lines + [""] + [f"- {name}: {note}" for name, note in notes if note]).rstrip() + "\n"
 

@@ -46,13 +46,14 @@ def brute_force(weighted_labels):
     return total
 
 
-@pytest.mark.parametrize("labels", ["all", "sample", "true", "predicted"])
+@pytest.mark.parametrize("labels", ["all", "sample", "true", "true_weighted", "predicted"])
 def test_fisher_is_the_mean_of_squared_gradients_of_single_examples(labels, key):
     logits = mlp(weights(), X)
     given = {
         "all": [list(enumerate(p)) for p in np.asarray(jax.nn.softmax(logits))],
         "sample": [[(int(y), 1.0)] for y in jax.random.categorical(key, logits)],
         "true": [[(int(y), 1.0)] for y in Y],
+        "true_weighted": [[(int(y), float(p[y]))] for y, p in zip(Y, jax.nn.softmax(logits), strict=True)],
         "predicted": [[(int(y), 1.0)] for y in logits.argmax(1)],
     }[labels]
     close(neuroml.fisher(mlp, weights(), X, labels=labels, targets=Y, key=key, chunk=4), brute_force(given))

@@ -90,6 +90,12 @@ def test_the_class_order_is_a_permutation_drawn_from_the_key(seed):
     np.testing.assert_array_equal(order, order_of(2, seed))  # whatever the number of tasks
 
 
+def test_an_ordered_split_has_the_classes_by_number_whatever_the_key():
+    for seed in range(3):
+        labels = look(scenarios.split(3, "class", ordered=True), seed).stream.labels
+        np.testing.assert_array_equal(labels[0], np.arange(CLASSES))
+
+
 def test_every_class_order_comes_equally_often():
     labels = over_keys(SPLIT[3, "class"], lambda stream: stream.labels[0], 1200)
     for place in range(CLASSES):
@@ -206,6 +212,17 @@ def test_rotated_turns_by_the_angle_of_the_task():
     for task, batch in enumerate(train):
         np.testing.assert_array_equal(batch.x, turn(np.rad2deg(angles[task])))
         np.testing.assert_array_equal(batch.y, np.asarray(DATA.train_y) + task * CLASSES)
+
+
+def test_nearest_pixels_are_pixels_of_the_image():
+    stream = look(scenarios.rotated(TASKS, interpolation="nearest"), 0).stream
+    images = np.asarray(DATA.train_x)
+    turned = np.asarray(stream.view(images, jnp.full(TRAIN, np.deg2rad(40))))
+    assert all(
+        set(one.ravel().tolist()) <= {0, *image.ravel().tolist()} for one, image in zip(turned, images, strict=True)
+    )
+    with pytest.raises(UsageError, match="'cubic'.*nearest"):
+        scenarios.rotated(interpolation="cubic")
 
 
 @for_some_seeds
