@@ -54,7 +54,7 @@ def verdict(cell: Cell, values: list[float], seconds: float = 0.0) -> Verdict:
 
     where an unknown SEM_published is taken to be standard deviation(values) / sqrt(published seeds).
 
-    >>> cell = Cell(name="ER", published=80.4, seeds=10, seen="first-hand", suite="", scenario="", settings={})
+    >>> cell = Cell(name="ER", published=80.4, seeds=10, seen="first-hand")
     >>> verdict(cell, [81.0, 80.0, 82.0]).passes, verdict(cell, [90.0, 91.0, 92.0]).passes
     (True, False)
     """

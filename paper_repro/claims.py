@@ -25,10 +25,10 @@ class Cell:
     error: float | None = None  # standard error of the published mean, in %
     seeds: int  # behind the published number
     seen: str
-    method: str | None = None  # here; none where it was not run
-    suite: str
-    scenario: str
-    settings: Mapping[str, Any]  # as `--set name=value` has them
+    suite: str = ""  # here, as the three below
+    scenario: str = ""
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # as `--set name=value` has them
+    method: str | None = None  # none where it was not run
     not_run: str | None = None  # why, with what it would take
     explained: str | None = None  # why it differs, once known
 
@@ -82,7 +82,7 @@ def load(name: str) -> Claim:
 
 def _claim(path: Path, read: dict[str, Any]) -> Claim:
     # What most cells share stands once, at the top.
-    shared = {"settings": {}, **{key: read.pop(key) for key in ("suite", "scenario", "seen", "error") if key in read}}
+    shared = {key: read.pop(key) for key in ("suite", "scenario", "seen", "error") if key in read}
     theirs, results = read.pop("published_seeds"), path.parent / read.pop("results", "results")
     cells = tuple(Cell(**{**shared, "seeds": theirs, **cell}) for cell in read.pop("cells"))
     for cell in cells:

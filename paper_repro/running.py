@@ -1,5 +1,6 @@
 """Running a claim: each of its cells, seed by seed, into its folder."""
 
+import functools
 import sys
 from typing import Any
 
@@ -21,12 +22,12 @@ def run(claim: Claim, command: Any) -> int:
     seeds = list(range(claim.seeds if command.seeds is None else command.seeds))
     if not seeds:
         raise UsageError(f"--seeds {command.seeds}: at least one seed is needed.")
-    out = command.out or claim.results
+    out, load = command.out or claim.results, functools.cache(commands.load_data)
     for number, cell in enumerate(wanted, 1):
         print(f"{number}/{len(wanted)} {cell.name}", file=sys.stderr)
         job = cell.job()
         path = runner.file_of(out, job, job.suite.data)
-        for _ in runner.run_job(job, commands.load_data(job.suite.data, command.data_dir), seeds, path):
+        for _ in runner.run_job(job, load(job.suite.data, command.data_dir), seeds, path):
             pass
         summaries.write_csv(path.with_suffix(".csv"), summaries.summarize(results.latest(results.read(path))))
     return 0
