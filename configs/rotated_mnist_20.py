@@ -28,6 +28,7 @@ suite = Suite(
     samples=1000,
     evaluation="ends",
     hyperparameters={
+        "agem": {"learning_rate": 0.1},
         "ewc": {"strength": 1.4, "learning_rate": 0.1},
         "si": {"strength": 1.0, "damping": 1.0, "learning_rate": 0.1},
         "er": {"learning_rate": 0.1},

@@ -27,6 +27,8 @@ suite = Suite(
         "si": {"strength": {"task": 10.0, "domain": 5e4, "class": 5e3}, "damping": 0.1},
     },
     options={
+        "agem": {"capacity": 1000, "keep": "class_balanced"},
+        "lwf": {"weighting": "tasks", "known": {"task": "taught", "domain": "all", "class": "all"}},
         "si": {"clip_negative": False},
         "er": {"capacity": 1000, "keep": "class_balanced", "replay": "past", "weighting": "tasks"},
     },

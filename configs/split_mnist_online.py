@@ -26,6 +26,7 @@ suite = Suite(
     samples=1000,
     seeds=10,
     hyperparameters={
+        "agem": {"learning_rate": 0.1},
         "ewc": {"strength": 180.0},
         "si": {"strength": 1.0, "damping": 0.9, "learning_rate": 0.1},
         "er": {"learning_rate": 0.005},
@@ -36,6 +37,7 @@ suite = Suite(
     options={
         "ewc": {"anchors": "latest", "labels": "true_weighted"},
         "si": {"clip_negative": False},
+        "agem": {"capacity": 200, "replay_batch": 128},
         "er": {"capacity": 200, "keep": "reservoir"},
         "derpp": {"capacity": 200, "replay_batch": 128},
     },

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from neuroml.modules.reference import cnn, mlp
     from neuroml.renewing import renewal
     from neuroml.resizing import resize
+    from neuroml.rules.agem import agem
     from neuroml.rules.bcm import bcm
     from neuroml.rules.cbp import cbp
     from neuroml.rules.condensate_anchor import condensate_anchor
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from neuroml.rules.growth import growth
     from neuroml.rules.intrinsic_plasticity import intrinsic_plasticity
     from neuroml.rules.l2_init import l2_init
+    from neuroml.rules.lwf import lwf
     from neuroml.rules.mas import mas
     from neuroml.rules.maturity_lock import maturity_lock
     from neuroml.rules.nanotube import nanotube
@@ -108,6 +110,7 @@ _MODULES = (
     "wiring",
 )
 _RULES = (
+    "agem",
     "bcm",
     "cbp",
     "condensate_anchor",
@@ -120,6 +123,7 @@ _RULES = (
     "growth",
     "intrinsic_plasticity",
     "l2_init",
+    "lwf",
     "mas",
     "maturity_lock",
     "nanotube",
@@ -170,6 +174,7 @@ __all__ = [
     "activity",
     "adaptation",
     "additive",
+    "agem",
     "bcm",
     "cbp",
     "cnn",
@@ -180,8 +185,8 @@ __all__ = [
     "crelu",
     "decorrelation",
     "derpp",
-    "describe",
     "conventions",
+    "describe",
     "double_well",
     "er",
     "every",
@@ -197,6 +202,7 @@ __all__ = [
     "l2_init",
     "learner",
     "losses",
+    "lwf",
     "mas",
     "maturity_lock",
     "memory",

@@ -4,16 +4,19 @@ A recipe says how to build its Optax transformation from numeric hyperparameters
 a sweep is a vmap) and static options, and what it needs from the stream.
 """
 
+import jax.numpy as jnp
 import optax
 
 from neuroml import condensate_methods, gate_methods, growth_methods, memory, plasticity_methods, repair_methods
 from neuroml.errors import UsageError, unknown
 from neuroml.importance import fisher, sensitivity
 from neuroml.method import Method, Settings, Situation, always, fisher_of, optimizer_alone
+from neuroml.rules.agem import agem
 from neuroml.rules.derpp import derpp
 from neuroml.rules.er import er
 from neuroml.rules.ewc import ewc
 from neuroml.rules.gpm import gpm
+from neuroml.rules.lwf import lwf
 from neuroml.rules.mas import mas
 from neuroml.rules.owm import owm
 from neuroml.rules.si import si
@@ -75,6 +78,22 @@ def _er(at: Situation, given: Settings):
     return optax.chain(rule, at.optimizer)
 
 
+def _agem(at: Situation, given: Settings):
+    size = given["replay_batch"] or at.batch_size
+    rule = agem(at.task.loss, at.example, _store(at, given), batch_size=size, strength=given["strength"])
+    return optax.chain(rule, at.optimizer)
+
+
+def _lwf(at: Situation, given: Settings):
+    if given["known"] not in ("all", "taught"):
+        raise unknown("choice of known outputs", given["known"], ("all", "taught"))
+    # The teacher is asked about heads of earlier tasks too, which are switched off for the examples of this one.
+    every = lambda params, batch: at.task.predict(params, batch._replace(active=jnp.ones_like(batch.active)))
+    own = {name: given[name] for name in ("strength", "temperature", "weighting")}
+    labels = None if given["known"] == "all" else (lambda batch: batch.y)
+    return optax.chain(lwf(every, outputs=at.outputs, labels=labels, **own), at.optimizer)
+
+
 def _derpp(at: Situation, given: Settings):
     rule = derpp(
         at.task.predict,
@@ -87,6 +106,10 @@ def _derpp(at: Situation, given: Settings):
         strength=given["strength"],
     )
     return optax.chain(rule, at.optimizer)
+
+
+def _der(at: Situation, given: Settings):
+    return _derpp(at, {**given, "strength": 0.0})
 
 
 def _owm(at: Situation, given: Settings):
@@ -173,10 +196,30 @@ methods: dict[str, Method] = {
         boundaries=always,
         activity=True,
     ),
+    "agem": Method(
+        "averaged gradient episodic memory",
+        _agem,
+        hyperparameters={"strength": 1.0},
+        options={"capacity": 200, "keep": "reservoir", "replay_batch": 0},
+        boundaries=always,
+    ),
+    "lwf": Method(
+        "learning without forgetting",
+        _lwf,
+        hyperparameters={"strength": 1.0, "temperature": 2.0},
+        options={"weighting": "constant", "known": "taught"},
+        boundaries=always,
+    ),
     "derpp": Method(
         "dark experience replay (DER++)",
         _derpp,
         hyperparameters={"distillation": 0.2, "strength": 1.0},
+        options={"capacity": 200, "replay_batch": 0},
+    ),
+    "der": Method(
+        "dark experience replay: rehearses answers, and no labels",
+        _der,
+        hyperparameters={"distillation": 0.2},
         options={"capacity": 200, "replay_batch": 0},
     ),
     "er": Method(

@@ -317,4 +317,12 @@ ROWS = [
     Row("three_factor", neuroml.three_factor, words=("value",), waits=False, penalizes=False),
     Row("every", _every, waits=False),
     Row("on_surprise", _on_surprise, words=("value",)),
+    Row(
+        "agem",
+        lambda strength: neuroml.agem(loss, EXAMPLE, neuroml.memory.reservoir(8), batch_size=4, strength=strength),
+        words=("batch", "key"),
+        penalizes=False,
+        apart=False,
+    ),
+    Row("lwf", lambda s: neuroml.lwf(predict, outputs=3, strength=s), words=("batch",), whole=True),
 ]

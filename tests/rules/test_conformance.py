@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from table import LEARNING_RATE, ROWS, init_params, lasting, loss, words_of
+from table import LEARNING_RATE, ROWS, batch_of, init_params, lasting, loss, words_of
 
 import neuroml
 from neuroml.errors import MissingWordError, UsageError
@@ -99,7 +99,7 @@ def test_vmap_is_a_loop(row, key):
         tx = in_chain(row, row.factory(strength))
         params = init_params(key)
         params, state = take_steps(tx, params, tx.init(params), 2, key, consolidate_after=0)
-        return params, neuroml.penalty(state, params, key=key)
+        return params, neuroml.penalty(state, params, key=key, batch=batch_of(key))
 
     keys, strengths = jax.random.split(key, 2), jnp.array([0.0, 0.4])
     together = jax.jit(jax.vmap(experiment))(keys, strengths)
@@ -215,7 +215,7 @@ def test_works_inside(row, key, container):
     rule, params = row.factory(row.strength), init_params()
     nested = CONTAINERS[container](rule)
     if row.whole and container in ("masked", "partition"):
-        with pytest.raises(UsageError, match="found no population"):
+        with pytest.raises(UsageError, match="found no population|hide no weight"):
             nested.init(params)
         return
     bare, inside = rule.init(params), nested.init(params)
@@ -234,7 +234,7 @@ def test_works_inside(row, key, container):
             inside = neuroml.consolidate(inside, params, **lasting(params))
     assert neuroml.describe(inside) != "no rules: a plain optimizer"
     if not hides:
-        same(neuroml.penalty(inside, params, key=key), neuroml.penalty(bare, params, key=key))
+        same(neuroml.penalty(inside, params, **words), neuroml.penalty(bare, params, **words))
 
 
 @rows

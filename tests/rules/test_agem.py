@@ -1,0 +1,67 @@
+"""A-GEM: the projection by hand, when it acts, and what counts as past."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import neuroml
+from neuroml import core, memory
+from neuroml.errors import UsageError
+
+RNG = np.random.default_rng(0)
+X = jnp.asarray(RNG.normal(size=(1, 3)), jnp.float32)
+W = jnp.zeros(3)
+
+
+def loss(w, batch):
+    return jnp.mean(batch @ w)  # its gradient is the mean of the batch, whatever w
+
+
+def taught(**given):
+    """A rule whose memory holds one past example X, so that r = X."""
+    rule = neuroml.agem(loss, jnp.zeros(3), memory.ring(1), batch_size=2, **given)
+    _, state = rule.update(jnp.zeros(3), rule.init(W), W, batch=X, key=jax.random.key(0))
+    return rule, core.consolidate(state, W)
+
+
+def answer(rule, state, g):
+    return rule.update(g, state, W, batch=X, key=jax.random.key(1))
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
+def test_a_gradient_that_disagrees_is_projected(strength):
+    rule, state = taught(strength=strength)
+    r = np.asarray(X[0])
+    g = np.asarray(RNG.normal(size=3), np.float32) - 2 * r
+    assert g @ r < 0
+    after, state = answer(rule, state, jnp.asarray(g))
+    np.testing.assert_allclose(after, g - strength * (g @ r) / (r @ r) * r, rtol=1e-5)
+    assert abs(float(after @ X[0]) - (1 - strength) * g @ r) < 1e-5 and int(state.turned) == 1
+
+
+def test_a_gradient_that_agrees_is_left_alone():
+    rule, state = taught()
+    g = 2 * X[0] + jnp.array([1.0, 0.0, 0.0]) * (X[0, 0] > 0)
+    after, state = answer(rule, state, g)
+    np.testing.assert_array_equal(after, g)
+    assert int(state.turned) == 0 and core.report(state)["turned"] == 0
+
+
+def test_what_is_stored_since_the_last_consolidation_is_not_past():
+    rule = neuroml.agem(loss, jnp.zeros(3), memory.ring(1), batch_size=2)
+    _, state = rule.update(jnp.zeros(3), rule.init(W), W, batch=X, key=jax.random.key(0))
+    np.testing.assert_array_equal(answer(rule, state, -X[0])[0], -X[0])
+    _, state = answer(rule, core.consolidate(state, W), -X[0])  # takes the past example's only place
+    np.testing.assert_array_equal(answer(rule, state, -X[0])[0], -X[0])
+
+
+def test_a_memory_of_blanks_whose_loss_has_no_gradient_does_no_harm():
+    rule = neuroml.agem(lambda w, x: jnp.mean(jnp.sqrt(jnp.abs(x @ w))), jnp.zeros(3), memory.ring(1), batch_size=1)
+    after, _ = rule.update(jnp.ones(3), rule.init(W), W, batch=X, key=jax.random.key(0))
+    np.testing.assert_array_equal(after, 1)
+
+
+def test_bad_input_is_named():
+    with pytest.raises(UsageError, match="batch_size=0"):
+        neuroml.agem(loss, jnp.zeros(3), memory.ring(1), batch_size=0)
