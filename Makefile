@@ -19,7 +19,7 @@ lint: $(VENV)/.installed-dev
 
 tables: $(VENV)/.installed-cli
 	$(BIN)/python -m benchmarks table paper_repro/results --readme README.md
-	for claim in condensates plasticity repair; do $(BIN)/python -m benchmarks table paper_repro/$$claim/results \
+	for claim in condensates growth plasticity repair; do $(BIN)/python -m benchmarks table paper_repro/$$claim/results \
 		--readme paper_repro/$$claim/README.md || exit 1; done
 
 # One environment; the development extras contain those of the command line.

@@ -44,7 +44,7 @@ def test_the_tables_are_those_of_the_result_files():
     assert not tables.stale(ROOT / "README.md", shown), "run `make tables`"
 
 
-@pytest.mark.parametrize("folder", ["condensates", "plasticity", "repair"])
+@pytest.mark.parametrize("folder", ["condensates", "growth", "plasticity", "repair"])
 def test_the_tables_of_the_reproductions_are_those_of_their_result_files(folder):
     home = ROOT / "paper_repro" / folder
     found = tables.by_name(home / "results")

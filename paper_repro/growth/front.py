@@ -1,0 +1,67 @@
+"""Accuracy against allocated parameters: networks that grow, and fixed ones of every width.
+
+    python -m paper_repro.growth.front
+
+Reads `results/growth_100.domain.jsonl`, prints a line for each point, and draws `results/front.png`. All weights that a
+network has allocated count, alive or in reserve.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+
+from benchmarks import plots, results
+from benchmarks.statistics import Interval, mean_interval
+
+HOME = Path(__file__).parent / "results"
+PLAIN = {"when": "plateau", "directions": "free"}
+INPUTS, OUTPUTS = 784, 10
+
+
+def allocated(hidden: list[int]) -> int:
+    """Returns the number of weights and biases of a network with these hidden layers."""
+    sizes = [INPUTS, *hidden, OUTPUTS]
+    return sum((one + 1) * other for one, other in zip(sizes, sizes[1:], strict=False))
+
+
+def name_of(record: Mapping[str, Any]) -> str:
+    """Returns the method, with the settings by which a control differs from it."""
+    given = record["config"]["hyperparameters"]
+    changed = [f"{key}={given[key]}" for key, usual in PLAIN.items() if given.get(key, usual) != usual]
+    return " ".join([record["method"], *changed])
+
+
+def points() -> dict[str, dict[int, Interval]]:
+    """Returns {name: {allocated parameters: accuracy}}."""
+    found: dict[str, dict[int, list[float]]] = {}
+    for record in results.latest(results.read(HOME / "growth_100.domain.jsonl")):
+        size = allocated(record["config"]["protocol"]["hidden"])
+        found.setdefault(name_of(record), {}).setdefault(size, []).append(record["metrics"]["accuracy"])
+    return {
+        name: {size: mean_interval(by_size[size]) for size in sorted(by_size)}
+        for name, by_size in sorted(found.items())
+    }
+
+
+def main() -> None:
+    """Prints and draws the front."""
+    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    for place, (name, line) in enumerate(points().items()):
+        for size, at in line.items():
+            print(f"{name:28} {size:>7} parameters {100 * at.mean:.1f} +- {100 * at.half_width:.1f} %")
+        style = plots.method_style(name.split(" ")[0]) | {"label": name, "markersize": 6}
+        if " " in name:  # a control stands a little to the right of what it controls
+            style |= {"linestyle": "none", "marker": "sDv^"[place % 4], "markerfacecolor": "none"}
+            style["markeredgecolor"] = style["color"]
+        sizes = [size * (1.06 ** (place - 1) if " " in name else 1) for size in line]
+        spread = [100 * at.half_width for at in line.values()]
+        axes.errorbar(sizes, [100 * at.mean for at in line.values()], spread, capsize=2, elinewidth=0.8, **style)
+    axes.set(xscale="log", xlabel="allocated parameters", ylabel="accuracy on all 20 permutations (%)")
+    axes.legend(frameon=False, fontsize="small", loc="lower right")
+    figure.savefig(HOME / "front.png", dpi=150)
+
+
+if __name__ == "__main__":
+    main()
