@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from neuroml.resizing import resize
     from neuroml.rules.agem import agem
     from neuroml.rules.bcm import bcm
+    from neuroml.rules.benna_fusi import benna_fusi
     from neuroml.rules.cbp import cbp
     from neuroml.rules.condensate_anchor import condensate_anchor
     from neuroml.rules.condensate_projector import condensate_projector
@@ -112,6 +113,7 @@ _MODULES = (
 _RULES = (
     "agem",
     "bcm",
+    "benna_fusi",
     "cbp",
     "condensate_anchor",
     "condensate_projector",
@@ -176,6 +178,7 @@ __all__ = [
     "additive",
     "agem",
     "bcm",
+    "benna_fusi",
     "cbp",
     "cnn",
     "condensate",

@@ -4,16 +4,22 @@ A recipe says how to build its Optax transformation from numeric hyperparameters
 a sweep is a vmap) and static options, and what it needs from the stream.
 """
 
+import jax
 import jax.numpy as jnp
 import optax
 
-from neuroml import condensate_methods, gate_methods, growth_methods, memory, plasticity_methods, repair_methods
-from neuroml.errors import UsageError, unknown
+from neuroml import (
+    condensate_methods,
+    gate_methods,
+    growth_methods,
+    plasticity_methods,
+    repair_methods,
+    replay_methods,
+)
+from neuroml.errors import unknown
 from neuroml.importance import fisher, sensitivity
 from neuroml.method import Method, Settings, Situation, always, fisher_of, optimizer_alone
-from neuroml.rules.agem import agem
-from neuroml.rules.derpp import derpp
-from neuroml.rules.er import er
+from neuroml.rules.benna_fusi import benna_fusi
 from neuroml.rules.ewc import ewc
 from neuroml.rules.gpm import gpm
 from neuroml.rules.lwf import lwf
@@ -21,10 +27,6 @@ from neuroml.rules.mas import mas
 from neuroml.rules.owm import owm
 from neuroml.rules.si import si
 from neuroml.schedule import every, on_surprise, surprise
-
-
-def _replays_the_past(given: Settings) -> bool:
-    return given["replay"] == "past" or given["weighting"] == "tasks"
 
 
 def _ewc(at: Situation, given: Settings):
@@ -63,27 +65,6 @@ def _mas(at: Situation, given: Settings):
     return optax.chain(mas(given["strength"], decay=given["decay"]), at.optimizer)
 
 
-def _er(at: Situation, given: Settings):
-    if given["replay_batch"] < 0:
-        raise UsageError(f"replay_batch={given['replay_batch']} must not be negative; 0 takes the size of the batches.")
-    rule = er(
-        at.task.loss,
-        at.example,
-        _store(at, given),
-        batch_size=given["replay_batch"] or at.batch_size,
-        strength=given["strength"],
-        replay=given["replay"],
-        weighting=given["weighting"],
-    )
-    return optax.chain(rule, at.optimizer)
-
-
-def _agem(at: Situation, given: Settings):
-    size = given["replay_batch"] or at.batch_size
-    rule = agem(at.task.loss, at.example, _store(at, given), batch_size=size, strength=given["strength"])
-    return optax.chain(rule, at.optimizer)
-
-
 def _lwf(at: Situation, given: Settings):
     if given["known"] not in ("all", "taught"):
         raise unknown("choice of known outputs", given["known"], ("all", "taught"))
@@ -94,24 +75,6 @@ def _lwf(at: Situation, given: Settings):
     return optax.chain(lwf(every, outputs=at.outputs, labels=labels, **own), at.optimizer)
 
 
-def _derpp(at: Situation, given: Settings):
-    rule = derpp(
-        at.task.predict,
-        at.task.loss,
-        at.example,
-        memory.reservoir(int(given["capacity"])),
-        outputs=at.outputs,
-        batch_size=given["replay_batch"] or at.batch_size,
-        distillation=given["distillation"],
-        strength=given["strength"],
-    )
-    return optax.chain(rule, at.optimizer)
-
-
-def _der(at: Situation, given: Settings):
-    return _derpp(at, {**given, "strength": 0.0})
-
-
 def _owm(at: Situation, given: Settings):
     return optax.chain(at.optimizer, owm(given["strength"], alpha=given["alpha"], alpha_decay=given["alpha_decay"]))
 
@@ -120,15 +83,13 @@ def _gpm(at: Situation, given: Settings):
     return optax.chain(at.optimizer, gpm(given["strength"], threshold=given["threshold"]))
 
 
-def _store(at: Situation, given: Settings) -> memory.Memory:
-    capacity, keep = int(given["capacity"]), given["keep"]
-    if keep == "class_balanced":
-        return memory.class_balanced(capacity, at.outputs, lambda batch: batch.y)
-    if keep == "reservoir":
-        return memory.reservoir(capacity)
-    if keep == "ring":
-        return memory.ring(capacity)
-    raise unknown("policy of what to keep", keep, ("class_balanced", "reservoir", "ring"))
+def _benna_fusi(at: Situation, given: Settings):
+    return optax.chain(at.optimizer, benna_fusi(given["strength"], depth=int(given["depth"])))
+
+
+def _all_alike(given: Settings):
+    del given
+    return lambda predict, params, examples, key: jax.tree.map(jnp.ones_like, params)
 
 
 def _output_sensitivity(given: Settings):
@@ -145,6 +106,7 @@ methods: dict[str, Method] = {
     **gate_methods.methods,
     **repair_methods.methods,
     **growth_methods.methods,
+    **replay_methods.methods,
     "naive": Method("the optimizer alone", optimizer_alone),
     "joint": Method("the optimizer alone, on all tasks at once: the upper reference", optimizer_alone, joint=True),
     "ewc": Method(
@@ -155,6 +117,20 @@ methods: dict[str, Method] = {
         importance=fisher_of,
         boundaries=always,
         young={"labels": "all"},
+    ),
+    "l2": Method(
+        "every weight held where it was, all alike: EWC without importance",
+        _ewc,
+        hyperparameters={"strength": 0.01, "decay": 0.0},
+        options={"anchors": "latest", "form": "explicit"},
+        importance=_all_alike,
+        boundaries=always,
+    ),
+    "benna_fusi": Method(
+        "weights of many time scales (Benna-Fusi cascade)",
+        _benna_fusi,
+        hyperparameters={"strength": 0.1},
+        options={"depth": 6},
     ),
     "ewc_every": Method(
         "EWC that consolidates every so many steps, Fisher from the batch at hand",
@@ -196,37 +172,11 @@ methods: dict[str, Method] = {
         boundaries=always,
         activity=True,
     ),
-    "agem": Method(
-        "averaged gradient episodic memory",
-        _agem,
-        hyperparameters={"strength": 1.0},
-        options={"capacity": 200, "keep": "reservoir", "replay_batch": 0},
-        boundaries=always,
-    ),
     "lwf": Method(
         "learning without forgetting",
         _lwf,
         hyperparameters={"strength": 1.0, "temperature": 2.0},
         options={"weighting": "constant", "known": "taught"},
         boundaries=always,
-    ),
-    "derpp": Method(
-        "dark experience replay (DER++)",
-        _derpp,
-        hyperparameters={"distillation": 0.2, "strength": 1.0},
-        options={"capacity": 200, "replay_batch": 0},
-    ),
-    "der": Method(
-        "dark experience replay: rehearses answers, and no labels",
-        _der,
-        hyperparameters={"distillation": 0.2},
-        options={"capacity": 200, "replay_batch": 0},
-    ),
-    "er": Method(
-        "experience replay",
-        _er,
-        hyperparameters={"strength": 1.0},
-        options={"capacity": 200, "keep": "reservoir", "replay_batch": 0, "replay": "stored", "weighting": "constant"},
-        boundaries=_replays_the_past,
     ),
 }

@@ -42,7 +42,7 @@ LAYERS = [
     {"learner"},
     {"recall", "conditioned", "method", "interventions"},
     {"condensate_methods"},
-    {"plasticity_methods", "gate_methods", "repair_methods", "growth_methods"},
+    {"plasticity_methods", "gate_methods", "repair_methods", "growth_methods", "replay_methods"},
     {"methods"},
     {"experiment"},
     {"running"},

@@ -325,4 +325,5 @@ ROWS = [
         apart=False,
     ),
     Row("lwf", lambda s: neuroml.lwf(predict, outputs=3, strength=s), words=("batch",), whole=True),
+    Row("benna_fusi", neuroml.benna_fusi, last=True, waits=False, penalizes=False),
 ]

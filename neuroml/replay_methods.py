@@ -1,0 +1,94 @@
+"""The methods of the benchmarks that rehearse stored examples."""
+
+import optax
+
+from neuroml import memory
+from neuroml.errors import UsageError, unknown
+from neuroml.method import Method, Settings, Situation, always
+from neuroml.rules.agem import agem
+from neuroml.rules.derpp import derpp
+from neuroml.rules.er import er
+
+
+def _replays_the_past(given: Settings) -> bool:
+    return given["replay"] == "past" or given["weighting"] == "tasks"
+
+
+def _er(at: Situation, given: Settings):
+    if given["replay_batch"] < 0:
+        raise UsageError(f"replay_batch={given['replay_batch']} must not be negative; 0 takes the size of the batches.")
+    rule = er(
+        at.task.loss,
+        at.example,
+        _store(at, given),
+        batch_size=given["replay_batch"] or at.batch_size,
+        strength=given["strength"],
+        replay=given["replay"],
+        weighting=given["weighting"],
+    )
+    return optax.chain(rule, at.optimizer)
+
+
+def _agem(at: Situation, given: Settings):
+    size = given["replay_batch"] or at.batch_size
+    rule = agem(at.task.loss, at.example, _store(at, given), batch_size=size, strength=given["strength"])
+    return optax.chain(rule, at.optimizer)
+
+
+def _derpp(at: Situation, given: Settings):
+    rule = derpp(
+        at.task.predict,
+        at.task.loss,
+        at.example,
+        memory.reservoir(int(given["capacity"])),
+        outputs=at.outputs,
+        batch_size=given["replay_batch"] or at.batch_size,
+        distillation=given["distillation"],
+        strength=given["strength"],
+    )
+    return optax.chain(rule, at.optimizer)
+
+
+def _der(at: Situation, given: Settings):
+    return _derpp(at, {**given, "strength": 0.0})
+
+
+def _store(at: Situation, given: Settings) -> memory.Memory:
+    capacity, keep = int(given["capacity"]), given["keep"]
+    if keep == "class_balanced":
+        return memory.class_balanced(capacity, at.outputs, lambda batch: batch.y)
+    if keep == "reservoir":
+        return memory.reservoir(capacity)
+    if keep == "ring":
+        return memory.ring(capacity)
+    raise unknown("policy of what to keep", keep, ("class_balanced", "reservoir", "ring"))
+
+
+methods: dict[str, Method] = {
+    "agem": Method(
+        "averaged gradient episodic memory",
+        _agem,
+        hyperparameters={"strength": 1.0},
+        options={"capacity": 200, "keep": "reservoir", "replay_batch": 0},
+        boundaries=always,
+    ),
+    "derpp": Method(
+        "dark experience replay (DER++)",
+        _derpp,
+        hyperparameters={"distillation": 0.2, "strength": 1.0},
+        options={"capacity": 200, "replay_batch": 0},
+    ),
+    "der": Method(
+        "dark experience replay: rehearses answers, and no labels",
+        _der,
+        hyperparameters={"distillation": 0.2},
+        options={"capacity": 200, "replay_batch": 0},
+    ),
+    "er": Method(
+        "experience replay",
+        _er,
+        hyperparameters={"strength": 1.0},
+        options={"capacity": 200, "keep": "reservoir", "replay_batch": 0, "replay": "stored", "weighting": "constant"},
+        boundaries=_replays_the_past,
+    ),
+}
