@@ -170,6 +170,11 @@ def jobs_of(suite: Suite, names: Sequence[str], chosen: Sequence[str]) -> list[J
             raise unknown(f"scenario of {suite.name}", scenario, suite.scenarios)
     jobs = [Job(suite, scenario, name) for scenario in chosen for name in names]
     for job in jobs:
+        if job.method.told and job.scenario != "task":
+            raise UsageError(
+                f"{job.name} must be told at test time which task it is; a {job.scenario}-incremental stream does not "
+                f"tell. Run it with --scenario task{'' if 'task' in suite.scenarios else ' of a suite that has it'}."
+            )
         if suite.window is not None and job.method.boundaries(job.options):
             able = sorted(name for name, method in methods.items() if not method.boundaries(method.options))
             raise UsageError(

@@ -27,6 +27,7 @@ suite = Suite(
         "si": {"strength": {"task": 10.0, "domain": 5e4, "class": 5e3}, "damping": 0.1},
     },
     options={
+        "xdg": {"silent_percent": 90},
         "agem": {"capacity": 1000, "keep": "class_balanced"},
         "lwf": {"weighting": "tasks", "known": {"task": "taught", "domain": "all", "class": "all"}},
         "si": {"clip_negative": False},

@@ -125,7 +125,7 @@ class Experiment:
         rate = hyperparameters["learning_rate"]
         base = OPTIMIZERS[self.optimizer](rate)
         settings = {**self.options, **hyperparameters}
-        at = Situation(task, base, rate, example, self.batch_size, stream.outputs)
+        at = Situation(task, base, rate, example, self.batch_size, stream.outputs, stream.tasks)
         if self.conditioning is None or self.method.conditions:
             return self.method.make(at, settings)
         seen = example._replace(x=jnp.asarray(example.x, jnp.float32))
@@ -139,6 +139,11 @@ class Experiment:
             raise UsageError(
                 "this method consolidates where a task ends, and this stream does not tell. Take one that finds its "
                 "own moments, such as si_every, si_on_surprise or ewc_every, or a stream with boundaries."
+            )
+        if self.method.told and stream.scenario != "task":
+            raise UsageError(
+                f"this method must be told at test time which task it is ({self.method.summary}), and a "
+                f"{stream.scenario}-incremental stream does not tell: run it with the scenario task."
             )
         agent = self.learner(stream, hyperparameters)
         state = agent.init(jax.random.fold_in(key, 1))

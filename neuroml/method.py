@@ -40,6 +40,7 @@ class Situation(NamedTuple):
     example: Batch  # one example, for shapes
     batch_size: int
     outputs: int
+    tasks: int
 
 
 def wiring_of(at: Situation) -> Any:
@@ -65,6 +66,7 @@ class Method:
     learner: Callable[[Situation, Settings], Learner] | None = None  # for what does not learn by gradient alone
     prepares: Callable[[Settings], int] = lambda given: 0  # first examples held back until it has looked at them
     conditions: bool = False  # normalizes its inputs by itself
+    told: bool = False  # must be told the task of an example, at test time too
     architecture: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # keywords of the network's maker
     # Settings younger than the first results, at the value that changes nothing: named where they differ.
     young: Mapping[str, float | str] = dataclasses.field(default_factory=dict)

@@ -10,6 +10,7 @@ import optax
 
 from neuroml import (
     condensate_methods,
+    context_methods,
     gate_methods,
     growth_methods,
     plasticity_methods,
@@ -102,6 +103,7 @@ _SI_OPTIONS = {"clip_negative": True}
 
 methods: dict[str, Method] = {
     **condensate_methods.methods,
+    **context_methods.methods,
     **plasticity_methods.methods,
     **gate_methods.methods,
     **repair_methods.methods,

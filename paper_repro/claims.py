@@ -37,7 +37,8 @@ class Cell:
         name = str(self.method)
         if name not in methods:
             raise unknown(f"method of cell {self.name!r}", name, methods)
-        one = suites.change(suites.load(self.suite), self.settings, {name: methods[name]})
+        settings = {key: tuple(v) if isinstance(v, list) else v for key, v in self.settings.items()}
+        one = suites.change(suites.load(self.suite), settings, {name: methods[name]})
         return jobs_of(one, [name], [self.scenario])[0]
 
 
