@@ -36,6 +36,7 @@ suite = Suite(
     options={
         "ewc": {"anchors": "latest", "labels": "true_weighted"},
         "si": {"clip_negative": False},
+        "agem": {"capacity": 200, "keep": "ring", "each": 10},
         "er": {"capacity": 200, "keep": "reservoir"},
         "derpp": {"capacity": 200},
     },

@@ -31,7 +31,8 @@ def _er(at: Situation, given: Settings):
 
 def _agem(at: Situation, given: Settings):
     size = given["replay_batch"] or at.batch_size
-    rule = agem(at.task.loss, at.example, _store(at, given), batch_size=size, strength=given["strength"])
+    own = {"strength": given["strength"], "each": int(given["each"])}
+    rule = agem(at.task.loss, at.example, _store(at, given), batch_size=size, **own)
     return optax.chain(rule, at.optimizer)
 
 
@@ -69,7 +70,7 @@ methods: dict[str, Method] = {
         "averaged gradient episodic memory",
         _agem,
         hyperparameters={"strength": 1.0},
-        options={"capacity": 200, "keep": "reservoir", "replay_batch": 0},
+        options={"capacity": 200, "keep": "reservoir", "replay_batch": 0, "each": 0},
         boundaries=always,
     ),
     "derpp": Method(

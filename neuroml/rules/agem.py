@@ -22,11 +22,22 @@ class Reference:
 
     loss: Callable[[Any, Any], jax.Array]
     batch_size: int
+    store: memory.Memory
+    each: int
 
     def gradient(self, params: Any, stored: memory.MemoryState, key: Any) -> Any:
         """Returns the gradient of the loss on examples of earlier tasks."""
         past = memory.sample(stored, self.batch_size, key, memory.older(stored))
         return jax.grad(self.loss)(params, past)
+
+    def keep(self, stored: memory.MemoryState, data: Any, key: Any) -> memory.MemoryState:
+        """Stores as many examples of a task that ends as it is due, drawn at random."""
+        core.require("agem with `each`", ("data", "key"), {"data": data, "key": key})
+        given = jax.tree.leaves(data)[0].shape[0]
+        if given < self.each:
+            raise UsageError(f"agem stores each={self.each} examples of a task, and `data` has {given}.")
+        drawn = jax.random.permutation(key, given)[: self.each]
+        return self.store.add(stored, jax.tree.map(lambda leaf: leaf[drawn], data), key)
 
 
 class AGEMState(NamedTuple):
@@ -39,10 +50,11 @@ class AGEMState(NamedTuple):
 
     hyperparameters = ("strength",)
 
-    def consolidate(self, params: Any, **_: Any) -> "AGEMState":
+    def consolidate(self, params: Any, *, data: Any = None, key: Any = None, **_: Any) -> "AGEMState":
         """Marks all that is stored as past: steps may not undo it from now on."""
         del params
-        return self._replace(memory=memory.tick(self.memory))
+        stored = self.reference.keep(self.memory, data, key) if self.reference.each else self.memory
+        return self._replace(memory=memory.tick(stored))
 
     def report(self) -> dict[str, jax.Array]:
         """Returns how many updates disagreed with the past."""
@@ -55,6 +67,7 @@ def agem(
     store: memory.Memory,
     *,
     batch_size: int,
+    each: int = 0,
     strength: ArrayLike = 1.0,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Averaged gradient episodic memory: takes out of the gradient what raises the mean loss on the past.
@@ -69,6 +82,8 @@ def agem(
       example: one example without its batch axis, for the shapes: any tree that `loss` takes in batches.
       store: what to keep: `neuroml.memory.reservoir(200)`, `ring`, `class_balanced`.
       batch_size: how many stored examples make r.
+      each: examples of a task that are stored as it ends, drawn from the word `data` of `neuroml.consolidate` by its
+        `key`. Default 0: every batch is offered to `store` while it is learnt.
       strength: 0 is inert, 1 the projection.
 
     Returns:
@@ -76,12 +91,14 @@ def agem(
       optimizer. Before the first consolidation nothing is past, and nothing happens. Inside `optax.MultiSteps` it sees
       and stores the last of each group of batches only.
 
+    Raises:
+      UsageError: a number out of range; at a consolidation, fewer examples than `each`.
+
     Reference:
       Chaudhry et al. 2019, "Efficient lifelong learning with A-GEM", ICLR, equation 11.
 
-    How ours differs: examples are stored while a task is learnt (with a reservoir, early tasks leave room for later
-    ones), where the authors' code and Mammoth's store a fixed share of the capacity as a task ends; they are drawn with
-    replacement.
+    How ours differs: the authors' code and Mammoth's store a fixed share of the capacity as a task ends, which `each`
+    does; by default nothing need be known of tasks to come. Stored examples are drawn with replacement.
 
     >>> loss = lambda w, batch: jnp.mean(batch @ w)
     >>> tx = agem(loss, jnp.zeros(2), memory.ring(1), batch_size=1)
@@ -91,9 +108,9 @@ def agem(
     >>> tx.update(jnp.array([-2.0, 3.0]), state, w, **words)[0].tolist()       # would raise the loss there
     [0.0, 3.0]
     """
-    if batch_size < 1:
-        raise UsageError(f"batch_size={batch_size} must be at least 1.")
-    reference = Reference(loss, batch_size)
+    if batch_size < 1 or each < 0:
+        raise UsageError(f"batch_size={batch_size} must be at least 1, and each={each} at least 0.")
+    reference = Reference(loss, batch_size, store, each)
 
     def init(params):
         del params
@@ -108,7 +125,7 @@ def agem(
         turn = memory.older(state.memory).any() & (along < 0)  # NaN, from a blank memory say, is not less
         share = state.strength * along / jnp.maximum(optax.tree.vdot(past, past), TINY)
         away = lambda u, r: jnp.where(turn, u - share.astype(u.dtype) * r.astype(u.dtype), u)
-        kept = store.add(state.memory, batch, for_store)
+        kept = state.memory if each else store.add(state.memory, batch, for_store)
         return jax.tree.map(away, updates, past), state._replace(memory=kept, turned=state.turned + turn)
 
     return core.rule(init, agem)

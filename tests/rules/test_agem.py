@@ -7,7 +7,7 @@ import pytest
 
 import neuroml
 from neuroml import core, memory
-from neuroml.errors import UsageError
+from neuroml.errors import MissingWordError, UsageError
 
 RNG = np.random.default_rng(0)
 X = jnp.asarray(RNG.normal(size=(1, 3)), jnp.float32)
@@ -54,6 +54,21 @@ def test_what_is_stored_since_the_last_consolidation_is_not_past():
     np.testing.assert_array_equal(answer(rule, state, -X[0])[0], -X[0])
     _, state = answer(rule, core.consolidate(state, W), -X[0])  # takes the past example's only place
     np.testing.assert_array_equal(answer(rule, state, -X[0])[0], -X[0])
+
+
+def test_a_share_of_a_task_is_stored_as_it_ends():
+    rule = neuroml.agem(loss, jnp.zeros(3), memory.ring(4), batch_size=2, each=2)
+    data = jnp.asarray(RNG.normal(size=(6, 3)), jnp.float32)
+    _, state = answer(rule, rule.init(W), X[0])
+    assert not memory.stored(state.memory).any(), "stored while it was learnt"
+    for task in range(3):
+        state = core.consolidate(state, W, data=data + 100 * task, key=jax.random.key(task))
+    kept = np.sort(np.asarray(jax.tree.leaves(state.memory.items)[0]).round(2)[:, 0] // 50)
+    assert (kept >= 1).all() and len(kept) == 4, "the oldest share has made room"
+    with pytest.raises(UsageError, match="each=2 .* has 1"):
+        core.consolidate(rule.init(W), W, data=data[:1], key=jax.random.key(0))
+    with pytest.raises(MissingWordError, match="`data`"):
+        core.consolidate(rule.init(W), W)
 
 
 def test_a_memory_of_blanks_whose_loss_has_no_gradient_does_no_harm():
