@@ -28,6 +28,7 @@ suite = Suite(
     seeds=10,
     hyperparameters={
         "agem": {"learning_rate": 0.1},
+        "icarl": {"learning_rate": 0.1, "strength": 0.017},
         "lwf": {"strength": 0.25},
         "ewc": {"strength": 180.0},
         "si": {"strength": 1.0, "damping": 0.9, "learning_rate": 0.1},

@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from neuroml.rules.partial_resets import partial_resets
     from neuroml.rules.redo import redo
     from neuroml.rules.regrama import regrama
+    from neuroml.rules.rwalk import rwalk
     from neuroml.rules.schwann import schwann
     from neuroml.rules.self_normalized_resets import self_normalized_resets
     from neuroml.rules.shrink_perturb import shrink_perturb
@@ -133,6 +134,7 @@ _RULES = (
     "partial_resets",
     "redo",
     "regrama",
+    "rwalk",
     "schwann",
     "self_normalized_resets",
     "shrink_perturb",
@@ -228,6 +230,7 @@ __all__ = [
     "resize",
     "rule",
     "run",
+    "rwalk",
     "schwann",
     "self_normalized_resets",
     "sensitivity",

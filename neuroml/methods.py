@@ -26,6 +26,7 @@ from neuroml.rules.gpm import gpm
 from neuroml.rules.lwf import lwf
 from neuroml.rules.mas import mas
 from neuroml.rules.owm import owm
+from neuroml.rules.rwalk import rwalk
 from neuroml.rules.si import si
 from neuroml.schedule import every, on_surprise, surprise
 
@@ -84,6 +85,11 @@ def _gpm(at: Situation, given: Settings):
     return optax.chain(at.optimizer, gpm(given["strength"], threshold=given["threshold"]))
 
 
+def _rwalk(at: Situation, given: Settings):
+    rule = rwalk(given["strength"], decay=given["decay"], damping=given["damping"], every=int(given["every"]))
+    return optax.chain(rule, at.optimizer)
+
+
 def _benna_fusi(at: Situation, given: Settings):
     return optax.chain(at.optimizer, benna_fusi(given["strength"], depth=int(given["depth"])))
 
@@ -126,6 +132,13 @@ methods: dict[str, Method] = {
         hyperparameters={"strength": 0.01, "decay": 0.0},
         options={"anchors": "latest", "form": "explicit"},
         importance=_all_alike,
+        boundaries=always,
+    ),
+    "rwalk": Method(
+        "Riemannian walk: a running Fisher diagonal and a score of the path",
+        _rwalk,
+        hyperparameters={"strength": 1.0, "decay": 0.9, "damping": 1e-3},
+        options={"every": 1},
         boundaries=always,
     ),
     "benna_fusi": Method(

@@ -1,4 +1,4 @@
-"""Quadratic pulls towards remembered weights, which EWC, SI and MAS share.
+"""Quadratic pulls towards remembered weights, which EWC, SI, MAS and RWalk share.
 
     penalty(params) = strength * sum_i importance_i * (params_i - anchor_i)**2
 
@@ -52,6 +52,12 @@ def pull_implicitly(
         return (update + c / (1 + c) * (anchor - param - update)).astype(update.dtype)
 
     return jax.tree.map(blend, updates, params, anchor, importance)
+
+
+def credited(credit: Any, grads: Any, params: Any, last_params: Any) -> Any:
+    """Returns `credit - grads * (params - last_params)`: added is the loss that the step removed, to first order."""
+    earn = lambda c, g, p, q: c - g.astype(c.dtype) * (p - q).astype(c.dtype)
+    return jax.tree.map(earn, credit, grads, params, last_params)
 
 
 def like_params(params: Any, fill: float = 0.0) -> Any:

@@ -4,6 +4,8 @@ import optax
 
 from neuroml import memory
 from neuroml.errors import UsageError, unknown
+from neuroml.exemplars import icarl
+from neuroml.learner import Learner
 from neuroml.method import Method, Settings, Situation, always
 from neuroml.rules.agem import agem
 from neuroml.rules.derpp import derpp
@@ -54,6 +56,13 @@ def _der(at: Situation, given: Settings):
     return _derpp(at, {**given, "strength": 0.0})
 
 
+def _icarl(at: Situation, given: Settings) -> Learner:
+    size = given["replay_batch"] or at.batch_size
+    own = {"capacity": int(given["capacity"]), "replay_batch": size, "strength": given["strength"]}
+    own["normalized"] = bool(given["normalized"])
+    return icarl(at.task, at.optimizer, at.example, at.outputs, **own)
+
+
 def _store(at: Situation, given: Settings) -> memory.Memory:
     capacity, keep = int(given["capacity"]), given["keep"]
     if keep == "class_balanced":
@@ -84,6 +93,13 @@ methods: dict[str, Method] = {
         _der,
         hyperparameters={"distillation": 0.2},
         options={"capacity": 200, "replay_batch": 0},
+    ),
+    "icarl": Method(
+        "iCaRL: distillation, and answers by the nearest mean of stored examples",
+        learner=_icarl,
+        hyperparameters={"strength": 1.0},
+        options={"capacity": 200, "replay_batch": 0, "normalized": True},
+        boundaries=always,
     ),
     "er": Method(
         "experience replay",

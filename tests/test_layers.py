@@ -40,7 +40,7 @@ LAYERS = [
     {"streams.scenarios", "modules"},
     {"streams"},
     {"learner"},
-    {"recall", "conditioned", "contexts", "method", "interventions"},
+    {"recall", "conditioned", "contexts", "exemplars", "method", "interventions"},
     {"condensate_methods", "context_methods"},
     {"plasticity_methods", "gate_methods", "repair_methods", "growth_methods", "replay_methods"},
     {"methods"},

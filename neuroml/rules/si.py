@@ -24,8 +24,7 @@ class SIState(NamedTuple):
 
     def settled(self, params: Any) -> Any:
         """Returns the credit including the step from `last_params` to `params`."""
-        earn = lambda c, g, p, q: c - g.astype(c.dtype) * (p - q).astype(c.dtype)
-        return jax.tree.map(earn, self.credit, self.last_grads, params, self.last_params)
+        return quadratic.credited(self.credit, self.last_grads, params, self.last_params)
 
     hyperparameters = ("strength", "damping")
 

@@ -326,4 +326,5 @@ ROWS = [
     ),
     Row("lwf", lambda s: neuroml.lwf(predict, outputs=3, strength=s), words=("batch",), whole=True),
     Row("benna_fusi", neuroml.benna_fusi, last=True, waits=False, penalizes=False),
+    Row("rwalk", functools.partial(neuroml.rwalk, every=2), apart=False),
 ]

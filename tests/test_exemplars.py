@@ -1,0 +1,94 @@
+"""iCaRL: targets, replay and answers by hand on a tiny network, and that nothing else leaks in."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import neuroml
+from neuroml import exemplars
+from neuroml.learner import Task
+from neuroml.streams.stream import Batch
+
+NET = neuroml.mlp((3, 3, 1), [5], 4)
+TASK = Task(NET, 1.0)
+EXAMPLE = Batch(jnp.zeros((3, 3, 1)), jnp.int32(0), jnp.int32(0), jnp.ones(4, bool))
+
+
+def batch(*labels, seed=0):
+    x = jax.random.normal(jax.random.key(seed), (len(labels), 3, 3, 1))
+    return Batch(x, jnp.array(labels), jnp.zeros(len(labels), int), jnp.ones((len(labels), 4), bool))
+
+
+def make(**given):
+    return exemplars.icarl(TASK, optax.sgd(0.1), EXAMPLE, 4, **{"capacity": 8, "replay_batch": 2} | given)
+
+
+def gradient(loss, params):
+    return jax.tree.map(lambda g: -0.1 * g, jax.grad(loss)(params))
+
+
+def moved(before, after):
+    return jax.tree.map(jnp.subtract, after.params, before.params)
+
+
+def same(one, two):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6), one, two)
+
+
+def bce(params, data, targets, seen):
+    logits = TASK.predict(params, data)[:, seen]
+    p = jax.nn.sigmoid(logits)
+    return -(targets * jnp.log(p) + (1 - targets) * jnp.log(1 - p)).mean()
+
+
+def test_the_first_task_is_binary_cross_entropy_over_the_classes_seen():
+    learner, data = make(), batch(0, 1, 1)
+    start = learner.init(jax.random.key(0))
+    after, info = learner.step(start, data, jax.random.key(1))
+    loss = lambda params: bce(params, data, jax.nn.one_hot(data.y, 2), np.array([0, 1]))
+    same(moved(start, after), gradient(loss, start.params))
+    assert float(info.loss) == pytest.approx(float(loss(start.params)), rel=1e-4)
+
+
+def test_known_classes_are_distilled_and_new_ones_are_taught():
+    learner, data = make(strength=0.0), batch(2, 3, 2, seed=1)
+    state, _ = learner.step(learner.init(jax.random.key(0)), batch(0, 1, 1), jax.random.key(1))
+    state = learner.consolidate(state, data, jax.random.key(2))
+    after, _ = learner.step(state, data, jax.random.key(3))
+    old = jax.nn.sigmoid(TASK.predict(state.params, data))
+    targets = jnp.where(jnp.arange(4) < 2, old, jax.nn.one_hot(data.y, 4))
+    same(moved(state, after), gradient(lambda params: bce(params, data, targets, np.arange(4)), state.params))
+
+
+def test_stored_examples_of_earlier_tasks_are_replayed_by_their_weight():
+    first, data = batch(0, seed=5), batch(2, 3, seed=1)
+    step = {}
+    for strength in (0.0, 0.5):
+        learner = make(strength=strength)
+        state, _ = learner.step(learner.init(jax.random.key(0)), first, jax.random.key(1))
+        state = learner.consolidate(state, data, jax.random.key(2))
+        step[strength] = moved(state, learner.step(state, data, jax.random.key(3))[0])
+    old = jax.nn.sigmoid(TASK.predict(state.params, first))
+    targets = jnp.where(jnp.arange(4) < 1, old, 0.0)[:, np.array([0, 2, 3])]  # class 1 has not been seen
+    replay = gradient(lambda params: 0.5 * bce(params, first, targets, np.array([0, 2, 3])), state.params)
+    same(jax.tree.map(jnp.subtract, step[0.5], step[0.0]), replay)
+
+
+@pytest.mark.parametrize("normalized", [True, False])
+def test_answers_are_the_nearest_means_of_stored_features(normalized):
+    learner, data = make(normalized=normalized), batch(0, 0, 1, 1, 3)
+    state, _ = learner.step(learner.init(jax.random.key(0)), data, jax.random.key(1))
+    state = learner.settle(state)
+
+    def features(x):
+        found = np.asarray(TASK.capture(state.params, x)[1]["head"])
+        return found / np.linalg.norm(found, axis=1, keepdims=True) if normalized else found
+
+    means = np.stack([features(data)[np.asarray(data.y) == label].mean(0) for label in (0, 1, 3)])
+    asked = batch(0, 0, 0, 0, 0, 0, seed=9)
+    distance = ((features(asked)[:, None] - means) ** 2).sum(-1)
+    answers = learner.predict(state, asked)
+    np.testing.assert_allclose(answers[:, np.array([0, 1, 3])], -distance, rtol=1e-3, atol=1e-5)
+    assert (answers[:, 2] < -1e8).all(), "a class that was never seen has answered"
