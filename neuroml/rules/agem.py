@@ -121,7 +121,7 @@ def agem(
         for_past, for_store = jax.random.split(key)
         past = reference.gradient(core.whole("agem", params, all_params), state.memory, for_past)
         past = core.visible(past, updates)
-        along = optax.tree.vdot(updates, past)
+        along = jnp.asarray(optax.tree.vdot(updates, past))
         turn = memory.older(state.memory).any() & (along < 0)  # NaN, from a blank memory say, is not less
         share = state.strength * along / jnp.maximum(optax.tree.vdot(past, past), TINY)
         away = lambda u, r: jnp.where(turn, u - share.astype(u.dtype) * r.astype(u.dtype), u)
