@@ -12,9 +12,11 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 # Tests are bound by compilation: keep compiled programs between runs.
 jax.config.update("jax_compilation_cache_dir", str(ROOT / ".pytest_cache" / "jax"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # many small programs come again
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 jax.config.update("jax_disable_most_optimizations", True)  # half the time to compile; programs here hardly run
+
+gc.set_threshold(100_000, 50, 50)  # compiled programs are millions of objects, and few of them ever go
 
 _PREPARED = ROOT.parent / "shared" / "tfds"
 if _PREPARED.is_dir():

@@ -45,6 +45,7 @@ def benna_fusi(strength: ArrayLike = 1.0, *, depth: int = 4) -> optax.GradientTr
     How ours differs: the last beaker does not leak; Kaplanis et al. scale flows by a time step of their own and
     begin with empty beakers that fill.
 
+    >>> import jax.numpy as jnp
     >>> tx = benna_fusi(strength=1.0, depth=2)
     >>> w = jnp.float32(0.0)
     >>> step, state = tx.update(jnp.float32(1.0), tx.init(w), w)     # the first step is taken whole
