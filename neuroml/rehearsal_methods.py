@@ -4,6 +4,7 @@ import optax
 from jaxtyping import Array
 
 from neuroml import exemplars, memory, recall
+from neuroml.gdumb import gdumb
 from neuroml.learner import Learner, make_learner
 from neuroml.method import Method, Settings, Situation
 from neuroml.rules.er import er
@@ -40,6 +41,13 @@ def _nearest_mean(at: Situation, given: Settings) -> Learner:
     return exemplars.nearest_mean(inner, represent, lambda state: state[0].memory, at.example, at.outputs)
 
 
+def _gdumb(at: Situation, given: Settings) -> Learner:
+    capacity, size = int(given["capacity"]), int(given["replay_batch"]) or at.batch_size
+    store = memory.greedy_balanced(capacity, at.outputs, labels_of)
+    steps = max(1, int(given["passes"]) * capacity // size)
+    return gdumb(at.task, at.optimizer, at.example, store, steps=steps, batch_size=size)
+
+
 _MEMORY = {"capacity": 200, "replay_batch": 0}
 
 methods: dict[str, Method] = {
@@ -54,5 +62,10 @@ methods: dict[str, Method] = {
         learner=_nearest_mean,
         hyperparameters={"strength": 1.0},
         options=_MEMORY,
+    ),
+    "gdumb": Method(
+        "stores only; a fresh network is trained on the memory when an answer is needed (GDumb)",
+        learner=_gdumb,
+        options={**_MEMORY, "passes": 100},
     ),
 }
