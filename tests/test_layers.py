@@ -41,7 +41,7 @@ LAYERS = [
     {"streams"},
     {"learner"},
     {"recall", "conditioned", "contexts", "method", "interventions"},
-    {"condensate_methods", "context_methods", "exemplars"},
+    {"condensate_methods", "context_methods", "exemplars", "gdumb"},
     {"plasticity_methods", "gate_methods", "repair_methods", "growth_methods", "replay_methods", "rehearsal_methods"},
     {"methods"},
     {"experiment"},
