@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         condensate,
         conventions,
         double_well,
+        exemplars,
         features,
         interventions,
         learner,
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from neuroml.rules.decorrelation import decorrelation
     from neuroml.rules.derpp import derpp
     from neuroml.rules.er import er
+    from neuroml.rules.er_ace import er_ace
     from neuroml.rules.ewc import ewc
     from neuroml.rules.gpm import gpm
     from neuroml.rules.growth import growth
@@ -96,6 +98,7 @@ _MODULES = (
     "condensate",
     "conventions",
     "double_well",
+    "exemplars",
     "features",
     "interventions",
     "learner",
@@ -121,6 +124,7 @@ _RULES = (
     "decorrelation",
     "derpp",
     "er",
+    "er_ace",
     "ewc",
     "gpm",
     "growth",
@@ -194,8 +198,10 @@ __all__ = [
     "describe",
     "double_well",
     "er",
+    "er_ace",
     "every",
     "ewc",
+    "exemplars",
     "features",
     "fisher",
     "from_linen",

@@ -1,5 +1,6 @@
-"""iCaRL: answers by the nearest mean of stored examples, in features that are learnt with the old answers in mind."""
+"""Answers by the nearest mean of stored examples, for any learner that stores some; and iCaRL, which does."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -8,11 +9,88 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
-from neuroml import losses, memory
+from neuroml import losses, memory, recall
 from neuroml.learner import Learner, LearnerState, StepInfo, Task
 from neuroml.streams.stream import Batch
 
-TINY = 1e-12
+
+class NearestState(NamedTuple):
+    """Beside the weights: the state of whatever trains them, and what answers are measured against."""
+
+    inner: Any
+    means: Float[Array, "outputs width"]  # of the stored examples' features, by class
+    met: Bool[Array, " outputs"]  # classes of which there are any
+
+
+def nearest_mean(
+    inner: Learner,
+    represent: Callable[[Any, Batch], Array],
+    exemplars: Callable[[Any], memory.MemoryState],
+    example: Batch,
+    outputs: int,
+) -> Learner:
+    r"""Makes a learner that trains `inner`, and answers with the class whose stored examples are nearest on average.
+
+        mean_c   = mean of represent(params, x) over the stored examples x of class c, taken by `settle`
+        answer_c = -|represent(params, x) - mean_c|^2;  classes of which nothing is stored are switched off
+
+    Args:
+      inner: what trains the weights, and stores examples.
+      represent: `(params, batch) -> [n, features]`: `neuroml.recall.of_trunk(task, "head")`, or `recall.directions`
+        of it, which is iCaRL's.
+      exemplars: finds the memory in the state of `inner`'s optimizer: `lambda opt_state: opt_state[0].memory` where
+        `neuroml.er` is first in a chain. (With a strength of 0 it stores examples and changes nothing.) Its items are
+        like `example`.
+      example: one example without its batch axis.
+      outputs: number of classes.
+
+    Returns:
+      A `Learner`; the loss and accuracy that its steps report are those of `inner`.
+
+    Reference:
+      Rebuffi et al. 2017, "iCaRL: Incremental Classifier and Representation Learning", CVPR, algorithm 1.
+
+    How ours differs: which examples are stored is the memory's choice, not herding; the mean of directions is not
+    scaled to length 1 again.
+    """
+
+    def init(key):
+        state = inner.init(key)
+        one = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], example)
+        width = jax.eval_shape(represent, state.params, one).shape[1]
+        means, met = jnp.zeros((outputs, width)), jnp.zeros(outputs, bool)
+        return LearnerState(state.params, NearestState(state.opt_state, means, met))
+
+    def settle(state):
+        state = within(inner.settle)(state)
+        kept = exemplars(state.opt_state.inner)
+        member = jax.nn.one_hot(kept.items.y, outputs) * memory.stored(kept)[:, None]
+        number = member.sum(0)
+        means = member.T @ represent(state.params, kept.items) / jnp.maximum(number, 1)[:, None]
+        return state._replace(opt_state=state.opt_state._replace(means=means, met=number > 0))
+
+    def predict(state, batch):
+        distance = jnp.sum((represent(state.params, batch)[:, None] - state.opt_state.means) ** 2, axis=-1)
+        return losses.mask_outputs(-distance, batch.active & state.opt_state.met)
+
+    def step(state, batch, key):
+        after, info = inner.step(own(state), batch, key)
+        return back(after, state), info
+
+    own = lambda state: LearnerState(state.params, state.opt_state.inner)
+    back = lambda after, state: LearnerState(after.params, state.opt_state._replace(inner=after.opt_state))
+    within = lambda change: lambda state, *given: back(change(own(state), *given), state)
+    return Learner(
+        init,
+        step,
+        consolidate=within(inner.consolidate),
+        predict=predict,
+        prepare=within(inner.prepare),
+        settle=settle,
+        report=lambda state: inner.report(own(state)),
+        inspect=lambda state, batch: inner.inspect(own(state), batch),
+        destroy=within(inner.destroy),
+    )
 
 
 class ExemplarState(NamedTuple):
@@ -23,7 +101,6 @@ class ExemplarState(NamedTuple):
     memory: memory.MemoryState
     known: Bool[Array, " outputs"]  # classes that the teacher has learnt
     seen: Bool[Array, " outputs"]  # classes that have been learnt so far
-    means: Float[Array, "outputs width"]  # of the stored examples' features, by class
 
 
 def icarl(
@@ -67,21 +144,13 @@ def icarl(
     its final share from the start; stored examples are replayed in batches of their own.
     """
     store = memory.class_balanced(capacity, outputs, lambda batch: batch.y)
-
-    def features(params, batch):
-        x = task.capture(params, batch)[1][layer]
-        if not normalized:
-            return x
-        return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), TINY)
+    trunk = recall.of_trunk(task, layer)
+    represent = recall.directions(trunk) if normalized else trunk
 
     def init(key):
         params, _ = task.network.init(key)
         none = jnp.zeros(outputs, bool)
-        one = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], example)
-        width = jax.eval_shape(features, params, one).shape[1]
-        stored = store.init(example)
-        means = jnp.zeros((outputs, width))
-        return LearnerState(params, ExemplarState(transform.init(params), params, stored, none, none, means))
+        return LearnerState(params, ExemplarState(transform.init(params), params, store.init(example), none, none))
 
     def loss(params, batch, state, seen):
         old = jax.nn.sigmoid(task.predict(state.teacher, batch))
@@ -114,15 +183,7 @@ def icarl(
             opt_state=own._replace(teacher=state.params, memory=memory.tick(own.memory), known=own.seen)
         )
 
-    def settle(state):
-        own = state.opt_state
-        member = jax.nn.one_hot(own.memory.items.y, outputs) * memory.stored(own.memory)[:, None]
-        total = member.T @ features(state.params, own.memory.items)
-        return state._replace(opt_state=own._replace(means=total / jnp.maximum(member.sum(0), 1)[:, None]))
-
-    def predict(state, batch):
-        own = state.opt_state
-        distance = jnp.sum((features(state.params, batch)[:, None] - own.means) ** 2, axis=-1)
-        return losses.mask_outputs(-distance, batch.active & own.seen)
-
-    return Learner(init, step, consolidate, predict, settle=settle)
+    # These answers are the head's; `nearest_mean` gives others.
+    predict = lambda state, batch: losses.mask_outputs(task.predict(state.params, batch), state.opt_state.seen)
+    inner = Learner(init, step, consolidate, predict)
+    return nearest_mean(inner, represent, lambda own: own.memory, example, outputs)

@@ -23,6 +23,15 @@ def cross_entropy(logits: Float[Array, "batch outputs"], labels: Int[Array, " ba
     return optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), labels).mean()
 
 
+def classes_in(labels: Int[Array, " batch"], outputs: int) -> Bool[Array, " outputs"]:
+    """Says of each class whether an example of it is there.
+
+    >>> classes_in(jnp.array([2, 0, 2]), 3).tolist()
+    [True, False, True]
+    """
+    return jax.nn.one_hot(labels, outputs, dtype=bool).any(0)
+
+
 def correct(logits: Float[Array, "batch outputs"], labels: Int[Array, " batch"]) -> Bool[Array, " batch"]:
     """Says for each example whether its largest output is its label. A non-finite row is wrong."""
     return (jnp.argmax(logits, -1) == labels) & jnp.all(jnp.isfinite(logits), -1)

@@ -92,6 +92,51 @@ def ring(capacity: int) -> Memory:
     return _memory(capacity, 1, slots)
 
 
+def greedy_balanced(capacity: int, classes: int, label: Callable[[Any], Int[Array, " n"]]) -> Memory:
+    """Keeps as many of every class met so far, `capacity / classes met`; all slots are in use from the first class on.
+
+    An example whose class has less than its share is kept; when there is no room, one of the largest class, drawn at
+    random, makes place. Unlike `class_balanced` nothing is held free for classes to come, and within a class what came
+    first stays. Examples come one by one, which takes longer than the other policies.
+
+    Args:
+      capacity: examples in all.
+      classes: how many classes there may be.
+      label: gives the class of each example of a batch, in 0..classes-1; examples of any other class are not kept.
+
+    Reference: Prabhu et al. 2020, "GDumb: A Simple Approach that Questions Our Progress in Continual Learning",
+    algorithm 1.
+
+    >>> memory = greedy_balanced(4, classes=2, label=lambda batch: batch)
+    >>> state = memory.add(memory.init(jnp.int32(0)), jnp.array([0, 0, 0, 0, 0, 1, 1, 1]), jax.random.key(0))
+    >>> sorted(state.items.tolist())
+    [0, 0, 1, 1]
+    """
+    if capacity < 1 or classes < 1:
+        raise UsageError(f"capacity={capacity} and classes={classes} must be at least 1.")
+
+    def place(state, group, key):
+        """Returns the slot for an example of a class, `capacity` where it is not kept, and what was offered so far."""
+        seen = state.seen + jax.nn.one_hot(group, classes, dtype=jnp.int32)
+        full = stored(state)
+        member = full[:, None] & (label(state.items)[:, None] == jnp.arange(classes))
+        held = member.sum(0)
+        wanted = (held[group] * (seen > 0).sum() < capacity) & (group >= 0) & (group < classes)
+        leaving = jax.random.categorical(key, jnp.where(member[:, jnp.argmax(held)], 0.0, -jnp.inf))
+        slot = jnp.where(full.all(), leaving, jnp.argmin(full))
+        return jnp.where(wanted, slot, capacity), seen
+
+    def add_one(state, given):
+        example, group, key = given
+        slot, seen = place(state, group, key)
+        return _write(state._replace(seen=seen), slot, example), None
+
+    def add(state, batch, key):
+        return jax.lax.scan(add_one, state, (batch, label(batch), jax.random.split(key, _length(batch))))[0]
+
+    return Memory(lambda example: _blank(example, capacity, classes), add)
+
+
 def sample(state: MemoryState, n: int, key: PRNGKeyArray, among: Array | None = None) -> Any:
     """Draws n examples, uniform over the slots `among` (bool [capacity]; default: all that are stored)."""
     count = jnp.cumsum(stored(state) if among is None else among)
@@ -100,7 +145,16 @@ def sample(state: MemoryState, n: int, key: PRNGKeyArray, among: Array | None = 
     return jax.tree.map(lambda kept: kept[slot], state.items)
 
 
-def rehearse(updates: Any, loss: Callable[[Any], Array], params: Any, some: Array) -> Any:
+def sample_or(state: MemoryState, n: int, key: PRNGKeyArray, batch: Any) -> tuple[Any, Array]:
+    """Draws as `sample`, and says whether there was anything to draw.
+
+    From an empty memory it returns n times the first of `batch`: a loss may have no gradient at blank examples.
+    """
+    some, drawn = stored(state).any(), sample(state, n, key)
+    return jax.tree.map(lambda kept, new: jnp.where(some, kept, new[:1]), drawn, batch), some
+
+
+def rehearse(updates: Any, loss: Callable[[Any], Array], params: Any, some: Array | bool = True) -> Any:
     """Returns `updates` plus the gradient of `loss(params)` on replayed examples; unchanged where `some` is False.
 
     Args:
@@ -131,19 +185,24 @@ def stored(state: MemoryState) -> Array:
 
 
 def _memory(capacity: int, groups: int, slots: Callable) -> Memory:
-    def init(example):
-        blank = lambda leaf: jnp.zeros((capacity, *jnp.shape(leaf)), jnp.result_type(leaf))
-        stamp, clock, seen = jnp.full(capacity, EMPTY, jnp.int32), jnp.int32(0), jnp.zeros(groups, jnp.int32)
-        return MemoryState(jax.tree.map(blank, example), stamp, clock, seen)
-
     def add(state, batch, key):
         slot, seen = slots(state.seen, batch, key)
-        slot = _last_of_each(slot, capacity)
-        put = lambda kept, new: kept.at[slot].set(new.astype(kept.dtype), mode="drop")
-        stamp = state.stamp.at[slot].set(state.clock, mode="drop")
-        return state._replace(items=jax.tree.map(put, state.items, batch), stamp=stamp, seen=seen)
+        return _write(state._replace(seen=seen), _last_of_each(slot, capacity), batch)
 
-    return Memory(init, add)
+    return Memory(lambda example: _blank(example, capacity, groups), add)
+
+
+def _blank(example: Any, capacity: int, groups: int) -> MemoryState:
+    blank = lambda leaf: jnp.zeros((capacity, *jnp.shape(leaf)), jnp.result_type(leaf))
+    stamp, clock, seen = jnp.full(capacity, EMPTY, jnp.int32), jnp.int32(0), jnp.zeros(groups, jnp.int32)
+    return MemoryState(jax.tree.map(blank, example), stamp, clock, seen)
+
+
+def _write(state: MemoryState, slot: Array, new: Any) -> MemoryState:
+    """Puts one example into a slot, or several into as many slots; a slot beyond the last one takes nothing."""
+    put = lambda kept, new: kept.at[slot].set(new.astype(kept.dtype), mode="drop")
+    stamp = state.stamp.at[slot].set(state.clock, mode="drop")
+    return state._replace(items=jax.tree.map(put, state.items, new), stamp=stamp)
 
 
 def _ranks(seen: Array, group: Array) -> tuple[Array, Array]:

@@ -14,6 +14,7 @@ from neuroml import (
     gate_methods,
     growth_methods,
     plasticity_methods,
+    rehearsal_methods,
     repair_methods,
     replay_methods,
 )
@@ -115,6 +116,7 @@ methods: dict[str, Method] = {
     **repair_methods.methods,
     **growth_methods.methods,
     **replay_methods.methods,
+    **rehearsal_methods.methods,
     "naive": Method("the optimizer alone", optimizer_alone),
     "joint": Method("the optimizer alone, on all tasks at once: the upper reference", optimizer_alone, joint=True),
     "ewc": Method(

@@ -1,4 +1,4 @@
-"""iCaRL: targets, replay and answers by hand on a tiny network, and that nothing else leaks in."""
+"""iCaRL: targets, replay and answers by hand on a tiny network, nothing else leaks in; its answers for others."""
 
 import jax
 import jax.numpy as jnp
@@ -7,8 +7,8 @@ import optax
 import pytest
 
 import neuroml
-from neuroml import exemplars
-from neuroml.learner import Task
+from neuroml import exemplars, memory, recall
+from neuroml.learner import Task, make_learner
 from neuroml.streams.stream import Batch
 
 NET = neuroml.mlp((3, 3, 1), [5], 4)
@@ -92,3 +92,56 @@ def test_answers_are_the_nearest_means_of_stored_features(normalized):
     answers = learner.predict(state, asked)
     np.testing.assert_allclose(answers[:, np.array([0, 1, 3])], -distance, rtol=1e-3, atol=1e-5)
     assert (answers[:, 2] < -1e8).all(), "a class that was never seen has answered"
+
+
+# --- nearest_mean, for another learner ---
+
+
+def answering(strength=0.0):
+    """Returns experience replay that answers from its memory of 6 examples, and experience replay."""
+    rule = neuroml.er(TASK.loss, EXAMPLE, memory.ring(6), batch_size=2, strength=strength)
+    inner = make_learner(TASK, optax.chain(rule, optax.sgd(0.1)))
+    find = lambda opt_state: opt_state[0].memory
+    return exemplars.nearest_mean(inner, recall.of_trunk(TASK, "head"), find, EXAMPLE, 4), inner
+
+
+SHOWN = [batch(0, 2, 2, seed=1), batch(0, 0, 2, seed=2), batch(2, 0, 1, seed=3)]  # the ring holds the last two
+
+
+def trained(learner):
+    state = learner.init(jax.random.key(0))
+    for number, data in enumerate(SHOWN):
+        state, _ = learner.step(state, data, jax.random.key(number))
+    return state
+
+
+def test_any_learner_that_stores_examples_may_answer_by_them():
+    learner, _ = answering()
+    state, asked = learner.settle(trained(learner)), batch(0, 0, 0, 0, seed=9)
+    hidden = lambda data: np.asarray(TASK.capture(state.params, data)[1]["head"])
+    rows, labels = np.concatenate([hidden(data) for data in SHOWN[1:]]), np.array([0, 0, 2, 2, 0, 1])
+    answers = np.asarray(learner.predict(state, asked))
+    for label in range(3):
+        mean = rows[labels == label].mean(0)
+        np.testing.assert_allclose(answers[:, label], -((hidden(asked) - mean) ** 2).sum(1), rtol=1e-3, atol=1e-5)
+    assert (answers[:, 3] < -1e8).all(), "a class of which nothing is stored has answered"
+    without = learner.predict(state, asked._replace(active=asked.active.at[:, 0].set(False)))
+    assert (without[:, 0] < -1e8).all() and jnp.array_equal(without[:, 1:], answers[:, 1:])
+
+
+def test_it_learns_as_it_would_alone_and_settling_tells_it_nothing():
+    learner, inner = answering(strength=1.0)
+    state, alone = learner.settle(trained(learner)), trained(inner)
+    jax.tree.map(np.testing.assert_array_equal, state.params, alone.params)
+    jax.tree.map(np.testing.assert_array_equal, state.opt_state.inner, alone.opt_state)
+    jax.tree.map(np.testing.assert_array_equal, learner.settle(state), state)
+
+
+def test_the_means_are_those_of_the_weights_of_now():
+    learner, _ = answering()
+    state = learner.settle(trained(learner))
+    louder = state._replace(params=jax.tree.map(lambda p: 2 * p, state.params))
+    seen = lambda params: recall.of_trunk(TASK, "head")(params, SHOWN[-1])[-1]  # the only example of class 1
+    for one in (state, louder):
+        np.testing.assert_allclose(learner.settle(one).opt_state.means[1], seen(one.params), rtol=1e-5)
+    assert jnp.abs(seen(louder.params) - seen(state.params)).max() > 0.1

@@ -160,3 +160,57 @@ def test_a_map_over_keys_is_a_loop():
 def test_a_capacity_that_cannot_be(make):
     with pytest.raises(UsageError, match="capacity="):
         make()
+
+
+# --- greedy_balanced ---
+
+
+def greedy_by_hand(labels, capacity):
+    """Returns how many examples of each class are kept, by the words of the algorithm."""
+    held, met = {}, set()
+    for label in labels:
+        met.add(label)
+        if held.get(label, 0) * len(met) < capacity:
+            if sum(held.values()) == capacity:
+                held[max(sorted(held), key=held.get)] -= 1
+            held[label] = held.get(label, 0) + 1
+    return held
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 30])
+@pytest.mark.parametrize("capacity", [4, 7, 12])
+def test_a_greedy_memory_shares_its_slots_among_the_classes_met(batch_size, capacity):
+    labels = np.concatenate([np.repeat([2, 0], 5), np.random.default_rng(0).permutation(np.repeat([0, 1, 3, 4], 5))])
+    store = memory.greedy_balanced(capacity, 6, lambda item: item)
+    for length in (10, 15, 30):
+        if length % batch_size == 0:
+            state = stream(store, jnp.asarray(labels[:length]), batch_size, KEYS[0])
+            held = np.bincount(state.items[memory.stored(state)], minlength=6)
+            wanted = greedy_by_hand(labels[:length].tolist(), capacity)
+            assert held.tolist() == [wanted.get(label, 0) for label in range(6)]
+            np.testing.assert_array_equal(state.seen, np.bincount(labels[:length], minlength=6))
+
+
+def test_who_makes_place_in_a_greedy_memory_is_drawn_at_random():
+    """Four slots of class 0, and then one example of class 1: each of the four leaves as often."""
+    store = memory.greedy_balanced(4, 2, lambda item: item // 10)
+    found = np.sort(kept(store, jnp.array([0, 1, 2, 3, 10]), 5), axis=1)
+    left = [(~(found == number).any(axis=1)).sum() for number in range(4)]
+    assert sum(left) == len(KEYS) and (found[:, -1] == 10).all()
+    assert stats.chisquare(left).pvalue > 1e-3
+
+
+def test_a_greedy_memory_keeps_nothing_of_other_classes():
+    store = memory.greedy_balanced(4, 2, lambda item: item)
+    state = stream(store, jnp.array([-1, 0, 2, 1]), 2, KEYS[0])
+    assert sorted(state.items[memory.stored(state)].tolist()) == [0, 1] and state.seen.tolist() == [1, 1]
+    with pytest.raises(UsageError, match="capacity=0"):
+        memory.greedy_balanced(0, 2, lambda item: item)
+
+
+def test_drawing_from_an_empty_memory_gives_the_batch_at_hand():
+    store, batch = memory.ring(3), jnp.array([7, 8])
+    drawn, some = memory.sample_or(store.init(jnp.int32(0)), 4, KEYS[0], batch)
+    assert drawn.tolist() == [7] * 4 and not some
+    drawn, some = memory.sample_or(store.add(store.init(jnp.int32(0)), jnp.array([5]), KEYS[0]), 4, KEYS[0], batch)
+    assert drawn.tolist() == [5] * 4 and some

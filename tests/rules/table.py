@@ -98,6 +98,8 @@ def _on_surprise(strength):
 _er = functools.partial(neuroml.er, loss, EXAMPLE, batch_size=4)
 _derpp = functools.partial(neuroml.derpp, predict, loss, EXAMPLE, outputs=3, batch_size=4)
 _growth = functools.partial(neuroml.growth, WIRING, maturity=1, youth_gain=1.0)
+_label = lambda batch: batch[1]
+_er_ace = functools.partial(neuroml.er_ace, predict, loss, _label, EXAMPLE, outputs=3, batch_size=4)
 _er_static = ("loss", "example", "store", "batch_size")
 
 ROWS = [
@@ -327,4 +329,10 @@ ROWS = [
     Row("lwf", lambda s: neuroml.lwf(predict, outputs=3, strength=s), words=("batch",), whole=True),
     Row("benna_fusi", neuroml.benna_fusi, last=True, waits=False, penalizes=False),
     Row("rwalk", functools.partial(neuroml.rwalk, every=2), apart=False),
+    Row(
+        "er_ace",
+        lambda strength: _er_ace(neuroml.memory.reservoir(8), strength=strength),
+        words=("batch", "key"),
+        waits=False,
+    ),
 ]
