@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 # Tests are bound by compilation: keep compiled programs between runs.
 jax.config.update("jax_compilation_cache_dir", str(ROOT / ".pytest_cache" / "jax"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # many small programs come again
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 jax.config.update("jax_disable_most_optimizations", True)  # half the time to compile; programs here hardly run
 
