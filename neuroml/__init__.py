@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from neuroml.rules.lwf import lwf
     from neuroml.rules.mas import mas
     from neuroml.rules.maturity_lock import maturity_lock
+    from neuroml.rules.mesu import mesu
     from neuroml.rules.nanotube import nanotube
     from neuroml.rules.owm import owm
     from neuroml.rules.partial_resets import partial_resets
@@ -133,6 +134,7 @@ _RULES = (
     "lwf",
     "mas",
     "maturity_lock",
+    "mesu",
     "nanotube",
     "owm",
     "partial_resets",
@@ -217,6 +219,7 @@ __all__ = [
     "mas",
     "maturity_lock",
     "memory",
+    "mesu",
     "methods",
     "metrics",
     "mlp",

@@ -3,18 +3,15 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from neuroml import condensate, features, recall
-from neuroml.errors import unknown
+from neuroml.feature_settings import FEATURE_OPTIONS, features_of, held_back, width_of
 from neuroml.learner import Learner, make_learner
 from neuroml.method import Method, Settings, Situation, always, fisher_of
 from neuroml.rules.condensate_anchor import condensate_anchor
 from neuroml.rules.condensate_projector import condensate_projector
 from neuroml.schedule import on_surprise, surprise
-
-FEATURES = ("patches", "random", "pixels")
 
 
 def projector_rule(given: Settings) -> optax.GradientTransformationExtraArgs:
@@ -77,8 +74,8 @@ def _trunk_width(at: Situation) -> int:
 
 def _memory(at: Situation, given: Settings) -> Learner:
     """Condensates over fixed features."""
-    made, scale = _features(given), at.task.scale
-    width = _width(made, at)
+    made, scale = features_of(given), at.task.scale
+    width = width_of(made, at)
     own = bool(given["own_maps"])
     pixels = at.example.x.size
     memory = condensate.make(
@@ -100,42 +97,11 @@ def _memory(at: Situation, given: Settings) -> Learner:
     return recall.recall(inner, recall.of_features(made, scale), memory, at.outputs, keys=keys, contexts=contexts)
 
 
-def _width(made: features.FeatureMap, at: Situation) -> int:
-    def shape():
-        images = jnp.zeros((2, *at.example.x.shape))
-        return made.apply(made.fit(jax.random.key(0), images), images)
-
-    return jax.eval_shape(shape).shape[1]
-
-
-def _features(given: Settings) -> features.FeatureMap:
-    if given["features"] == "patches":
-        return features.patch_condensates(
-            int(given["width"]),
-            size=int(given["size"]),
-            pool=int(given["pool"]),
-            threshold=float(given["threshold"]),
-            stride=int(given["stride"]),
-            mirror=bool(given["mirror"]),
-            rounds=int(given["rounds"]),
-        )
-    if given["features"] == "random":
-        return features.random_features(int(given["width"]))
-    if given["features"] == "pixels":
-        return features.pixels()
-    raise unknown("kind of features", given["features"], FEATURES)
-
-
-def _held_back(given: Settings) -> int:
-    return int(given["held_back"])
-
-
 PROJECTOR = {"strength": 1.0, "scale": 0.1, "evaporation": 0.0, "binding": 0.0, "hardness": 0.0}
 PROJECTOR_OPTIONS = {"rank": 0, "shuffled": False}
 CONSOLIDATION_OPTIONS = {"consolidates": False, **PROJECTOR_OPTIONS}
 _MEMORY = {"ridge": 0.01, "radius": 1.0, "linker": 1.0, "mix": 0.0, "shell_rate": 0.0}
-_PATCHES: dict[str, Any] = {"features": "patches", "width": 200, "size": 7, "pool": 3, "threshold": 0.5, "stride": 1}
-_MEMORY_OPTIONS = {**_PATCHES, "mirror": False, "rounds": 10, "slots": 1, "own_maps": False, "held_back": 2000}
+_MEMORY_OPTIONS = {**FEATURE_OPTIONS, "slots": 1, "own_maps": False}
 
 
 def _memory_method(summary: str, numbers: Settings | None = None, **options: Any) -> Method:
@@ -144,7 +110,7 @@ def _memory_method(summary: str, numbers: Settings | None = None, **options: Any
         learner=_memory,
         hyperparameters={**_MEMORY, **(numbers or {})},
         options={**_MEMORY_OPTIONS, **options},
-        prepares=_held_back,
+        prepares=held_back,
     )
 
 

@@ -3,8 +3,10 @@
 import optax
 
 from neuroml.contexts import gated, separate
+from neuroml.hard_attention import hard_attention
 from neuroml.learner import Learner, make_learner
 from neuroml.method import Method, Settings, Situation, always
+from neuroml.packnet import packnet
 from neuroml.rules.si import si
 
 
@@ -22,12 +24,37 @@ def _xdg_si(at: Situation, given: Settings) -> Learner:
     return gated(at.task, optax.chain(rule, at.optimizer), at.tasks, given["silent_percent"] / 100)
 
 
+def _hat(at: Situation, given: Settings) -> Learner:
+    own = {"sharpness": float(given["sharpness"]), "thrift": given["thrift"]}
+    return hard_attention(at.task, at.optimizer, at.tasks, ramp=int(given["ramp"]), **own)
+
+
+def _packnet(at: Situation, given: Settings) -> Learner:
+    steps, share = int(given["dense_steps"]), given["pruned_percent"] / 100
+    return packnet(at.task, at.optimizer, dense_steps=steps, pruned=share)
+
+
 methods: dict[str, Method] = {
     "separate": Method("a network for each task", learner=_separate, told=True),
     "xdg": Method(
         "context-dependent gating: in each task other neurons are silent",
         learner=_xdg,
         options={"silent_percent": 80},
+        told=True,
+    ),
+    "hat": Method(
+        "hard attention to the task: each task learns which neurons it uses, and they are then held",
+        learner=_hat,
+        hyperparameters={"thrift": 0.75},
+        options={"ramp": 100, "sharpness": 400},
+        boundaries=always,
+        told=True,
+    ),
+    "packnet": Method(
+        "each task is pruned to the weights that it needs, the rest is free for the next (PackNet)",
+        learner=_packnet,
+        options={"dense_steps": 1000, "pruned_percent": 50},
+        boundaries=always,
         told=True,
     ),
     "xdg_si": Method(

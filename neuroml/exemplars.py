@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
 from neuroml import losses, memory, recall
-from neuroml.learner import Learner, LearnerState, StepInfo, Task
+from neuroml.learner import Learner, LearnerState, StepInfo, Task, inner_state, inside
 from neuroml.streams.stream import Batch
 
 
@@ -62,7 +62,7 @@ def nearest_mean(
         return LearnerState(state.params, NearestState(state.opt_state, means, met))
 
     def settle(state):
-        state = within(inner.settle)(state)
+        state = inside(inner.settle)(state)
         kept = exemplars(state.opt_state.inner)
         member = jax.nn.one_hot(kept.items.y, outputs) * memory.stored(kept)[:, None]
         number = member.sum(0)
@@ -74,22 +74,19 @@ def nearest_mean(
         return losses.mask_outputs(-distance, batch.active & state.opt_state.met)
 
     def step(state, batch, key):
-        after, info = inner.step(own(state), batch, key)
-        return back(after, state), info
+        after, info = inner.step(inner_state(state), batch, key)
+        return LearnerState(after.params, state.opt_state._replace(inner=after.opt_state)), info
 
-    own = lambda state: LearnerState(state.params, state.opt_state.inner)
-    back = lambda after, state: LearnerState(after.params, state.opt_state._replace(inner=after.opt_state))
-    within = lambda change: lambda state, *given: back(change(own(state), *given), state)
     return Learner(
         init,
         step,
-        consolidate=within(inner.consolidate),
+        consolidate=inside(inner.consolidate),
         predict=predict,
-        prepare=within(inner.prepare),
+        prepare=inside(inner.prepare),
         settle=settle,
-        report=lambda state: inner.report(own(state)),
-        inspect=lambda state, batch: inner.inspect(own(state), batch),
-        destroy=within(inner.destroy),
+        report=lambda state: inner.report(inner_state(state)),
+        inspect=lambda state, batch: inner.inspect(inner_state(state), batch),
+        destroy=inside(inner.destroy),
     )
 
 
@@ -147,10 +144,14 @@ def icarl(
     trunk = recall.of_trunk(task, layer)
     represent = recall.directions(trunk) if normalized else trunk
 
+    copied = lambda tree: jax.tree.map(jnp.copy, tree)  # a loop may donate both
+
     def init(key):
         params, _ = task.network.init(key)
         none = jnp.zeros(outputs, bool)
-        return LearnerState(params, ExemplarState(transform.init(params), params, store.init(example), none, none))
+        return LearnerState(
+            params, ExemplarState(transform.init(params), copied(params), store.init(example), none, none)
+        )
 
     def loss(params, batch, state, seen):
         old = jax.nn.sigmoid(task.predict(state.teacher, batch))
@@ -180,7 +181,9 @@ def icarl(
         del examples, key
         own = state.opt_state
         return state._replace(
-            opt_state=own._replace(teacher=state.params, memory=memory.tick(own.memory), known=own.seen)
+            opt_state=own._replace(
+                teacher=copied(state.params), memory=memory.tick(own.memory), known=jnp.copy(own.seen)
+            )
         )
 
     # These answers are the head's; `nearest_mean` gives others.

@@ -167,3 +167,18 @@ def make_learner(
     predict = lambda state, batch: task.predict(state.params, batch)
     report = lambda state: core.report(state.opt_state)
     return Learner(init, step, consolidate, predict, report=report, inspect=inspect, destroy=destroy)
+
+
+def inside(change: Callable[..., LearnerState]) -> Callable[..., LearnerState]:
+    """Returns what a change of an inner learner is to the learner around it, which keeps its `opt_state` as `inner`."""
+
+    def changed(state: LearnerState, *given: Any) -> LearnerState:
+        after = change(inner_state(state), *given)
+        return LearnerState(after.params, state.opt_state._replace(inner=after.opt_state))
+
+    return changed
+
+
+def inner_state(state: LearnerState) -> LearnerState:
+    """Returns the state of the inner learner."""
+    return LearnerState(state.params, state.opt_state.inner)

@@ -11,7 +11,9 @@ import optax
 from neuroml import (
     condensate_methods,
     context_methods,
+    discriminant_methods,
     gate_methods,
+    generative_methods,
     growth_methods,
     plasticity_methods,
     rehearsal_methods,
@@ -26,6 +28,7 @@ from neuroml.rules.ewc import ewc
 from neuroml.rules.gpm import gpm
 from neuroml.rules.lwf import lwf
 from neuroml.rules.mas import mas
+from neuroml.rules.mesu import mesu
 from neuroml.rules.owm import owm
 from neuroml.rules.rwalk import rwalk
 from neuroml.rules.si import si
@@ -95,6 +98,11 @@ def _benna_fusi(at: Situation, given: Settings):
     return optax.chain(at.optimizer, benna_fusi(given["strength"], depth=int(given["depth"])))
 
 
+def _mesu(at: Situation, given: Settings):
+    numbers = {name: given[name] for name in ("strength", "prior", "window")}
+    return optax.chain(mesu(at.task.loss, samples=int(given["weight_samples"]), **numbers), at.optimizer)
+
+
 def _all_alike(given: Settings):
     del given
     return lambda predict, params, examples, key: jax.tree.map(jnp.ones_like, params)
@@ -117,6 +125,8 @@ methods: dict[str, Method] = {
     **growth_methods.methods,
     **replay_methods.methods,
     **rehearsal_methods.methods,
+    **discriminant_methods.methods,
+    **generative_methods.methods,
     "naive": Method("the optimizer alone", optimizer_alone),
     "joint": Method("the optimizer alone, on all tasks at once: the upper reference", optimizer_alone, joint=True),
     "ewc": Method(
@@ -148,6 +158,12 @@ methods: dict[str, Method] = {
         _benna_fusi,
         hyperparameters={"strength": 0.1},
         options={"depth": 6},
+    ),
+    "mesu": Method(
+        "every weight a Gaussian that learns as fast as it is uncertain (MESU)",
+        _mesu,
+        hyperparameters={"strength": 1.0, "prior": 0.1, "window": 1e5},
+        options={"weight_samples": 1},
     ),
     "ewc_every": Method(
         "EWC that consolidates every so many steps, Fisher from the batch at hand",

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from neuroml import losses
 from neuroml.condensate import Condensate, CondensateState
 from neuroml.features import FeatureMap
-from neuroml.learner import Learner, LearnerState, StepInfo, Task
+from neuroml.learner import Learner, LearnerState, StepInfo, Task, inner_state, inside
 from neuroml.streams.stream import Batch
 
 
@@ -58,15 +58,11 @@ def recall(
         state = inner.init(key)
         return LearnerState(state.params, RecallState(state.opt_state, memory.init()))
 
-    def within(change: Callable[[LearnerState], LearnerState], state: LearnerState) -> LearnerState:
-        changed = change(_inner(state))
-        return LearnerState(changed.params, state.opt_state._replace(inner=changed.opt_state))
-
     def step(state, batch, key):
         targets, (x, places) = jax.nn.one_hot(batch.y, outputs), seen(state.params, batch)
         answer = memory.read(state.opt_state.memory, x, places)
         kept = memory.absorb(state.opt_state.memory, x, targets, places)
-        state = within(lambda one: inner.step(one, batch, key)[0], state)
+        state = inside(lambda one: inner.step(one, batch, key)[0])(state)
         error = jnp.where(batch.active, answer - targets, 0)
         right = losses.correct(losses.mask_outputs(answer, batch.active), batch.y)
         return state._replace(opt_state=state.opt_state._replace(memory=kept)), StepInfo(
@@ -79,11 +75,11 @@ def recall(
     return Learner(
         init,
         step,
-        consolidate=lambda state, *given: within(lambda one: inner.consolidate(one, *given), state),
+        consolidate=inside(inner.consolidate),
         predict=predict,
-        prepare=lambda state, *given: within(lambda one: inner.prepare(one, *given), state),
+        prepare=inside(inner.prepare),
         settle=settle,
-        report=lambda state: {**inner.report(_inner(state)), **_report(state.opt_state.memory)},
+        report=lambda state: {**inner.report(inner_state(state)), **_report(state.opt_state.memory)},
         context=(lambda state, batch: memory.context(state.opt_state.memory, keys(state.params, batch)))
         if contexts
         else None,
@@ -132,10 +128,6 @@ def directions(represent: Callable[[Any, Batch], Array]) -> Callable[[Any, Batch
         return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
 
     return keys
-
-
-def _inner(state: LearnerState) -> LearnerState:
-    return LearnerState(state.params, state.opt_state.inner)
 
 
 def _report(memory: CondensateState) -> dict[str, Array]:

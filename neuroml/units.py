@@ -146,6 +146,15 @@ def gate(found: Mapping[str, Units], updates: Any, factors: Mapping[str, Float[A
     return structure.unflatten(leaves)
 
 
+def dampen(found: Mapping[str, Units], params: Any, factors: Mapping[str, Float[Array, " size"]]) -> Any:
+    """Returns the weights of the network in which what each neuron hands on is multiplied by its factor."""
+    leaves, structure = jax.tree.flatten(params)
+    for place, factor, enters in _places(found, params, factors):
+        if not enters:
+            leaves[place] = (factor * leaves[place]).astype(leaves[place].dtype)
+    return structure.unflatten(leaves)
+
+
 def transplant(found: Mapping[str, Units], tree: Any, donors: Mapping[str, Array], *, share: bool = True) -> Any:
     """Returns the tree with what enters and leaves each neuron taken from its donor, which may be itself.
 
@@ -199,6 +208,14 @@ def entering(found: Mapping[str, Units], params: Any, chosen: Mapping[str, Bool[
     leaves, structure = jax.tree.flatten(jax.tree.map(lambda leaf: jnp.zeros(jnp.shape(leaf), bool), params))
     for place, part, enters in _places(found, params, chosen):
         leaves[place] = leaves[place] | part if enters else leaves[place]
+    return structure.unflatten(leaves)
+
+
+def between(found: Mapping[str, Units], params: Any, values: Mapping[str, Float[Array, " size"]]) -> Any:
+    """Returns a tree like the weights: of each the smallest value among the neurons that it joins, else 1."""
+    leaves, structure = jax.tree.flatten(jax.tree.map(lambda leaf: jnp.ones(jnp.shape(leaf)), params))
+    for place, value, _ in _places(found, params, values):
+        leaves[place] = jnp.minimum(leaves[place], value)
     return structure.unflatten(leaves)
 
 

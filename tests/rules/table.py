@@ -335,4 +335,12 @@ ROWS = [
         words=("batch", "key"),
         waits=False,
     ),
+    Row(
+        "mesu",
+        lambda strength: neuroml.mesu(loss, strength=strength, window=100.0),
+        words=("batch", "key"),
+        waits=False,
+        penalizes=False,
+        apart=False,
+    ),
 ]

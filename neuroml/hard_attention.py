@@ -1,0 +1,145 @@
+"""Hard attention to the task: each task learns which neurons it uses, and what those learnt is then held still."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from neuroml import losses, units
+from neuroml.errors import UsageError
+from neuroml.learner import Learner, LearnerState, StepInfo, Task
+from neuroml.streams.stream import Batch
+
+LARGEST_EMBEDDING = 6.0  # keeps a gate from being shut for good
+LARGEST_EXPONENT = 50.0  # keeps the hyperbolic cosine finite
+
+Masks = dict[str, Float[Array, " size"]]
+
+
+class AttentionState(NamedTuple):
+    """Beside the weights: what gates them, and the state of the optimizer of both."""
+
+    inner: Any
+    embeddings: dict[str, Float[Array, "tasks size"]]
+    used: Masks  # the largest mask of each neuron in the tasks that were learnt
+    count: Int[Array, ""]  # steps in this task
+
+
+def hard_attention(
+    task: Task,
+    transform: optax.GradientTransformation,
+    tasks: int,
+    *,
+    ramp: int,
+    sharpness: float = 400.0,
+    thrift: float = 0.75,
+) -> Learner:
+    r"""Makes the learner that gates each neuron by a mask learnt for each task (HAT).
+
+        mask_t     = sigmoid(s embedding_t), of each neuron between layers; it multiplies what the neuron hands on
+        s          rises from 1 / sharpness to sharpness over each `ramp` steps, and is `sharpness` when answering
+        used       = max over the tasks learnt so far of mask at s = sharpness
+        loss       = ce + thrift * sum mask (1 - used) / sum (1 - used)
+        step of a weight that joins neurons i and j is multiplied by 1 - min(used_i, used_j)
+
+    Inputs and outputs have no mask: a first-layer weight is held as its neuron is used, and where outputs belong to one
+    task each, a head's weights learn in that task only.
+
+    Args:
+      task: the network, whose wiring must name its neurons.
+      transform: the optimizer of weights and embeddings; it starts anew in each task, so that moments of an earlier
+        task move nothing.
+      tasks: number of tasks.
+      ramp: steps in which s rises, in the paper one pass; a task should be a multiple of it.
+      sharpness: the largest s (the paper's s_max).
+      thrift: weight of the share of free neurons that a task takes (the paper's c).
+
+    Returns:
+      A `Learner` that must be told the task at test time, and where one ends.
+
+    Raises:
+      UsageError: `ramp` below 1, a sharpness that is not above 1, or, at `init`, a network without wiring.
+
+    Reference:
+      Serra, Suris, Miron, Karatzoglou 2018, "Overcoming catastrophic forgetting with hard attention to the task", ICML.
+
+    How ours differs: biases are held like the weights that enter the neuron; the gradient's norm is not clipped.
+    """
+    if ramp < 1 or sharpness <= 1:
+        raise UsageError(f"ramp={ramp} must be at least 1, and sharpness={sharpness} above 1.")
+
+    def found_in(params: Any) -> dict[str, units.Units]:
+        if task.network.wiring is None:
+            raise UsageError("masks gate neurons, and the network has no wiring: give its `Network` one.")
+        return units.find(task.network.wiring(params), params)
+
+    def init(key: PRNGKeyArray) -> LearnerState:
+        params, _ = task.network.init(key)
+        found = found_in(params)
+        draw = lambda number, size: jax.random.normal(jax.random.fold_in(key, number + 1), (tasks, size))
+        embeddings = {name: draw(number, part.size) for number, (name, part) in enumerate(found.items())}
+        used = {name: jnp.zeros(part.size) for name, part in found.items()}
+        own = AttentionState(transform.init((params, embeddings)), embeddings, used, jnp.zeros((), jnp.int32))
+        return LearnerState(params, own)
+
+    def masks(embeddings: Any, number: Array, s: Array | float) -> Masks:
+        return {name: jax.nn.sigmoid(s * rows[number]) for name, rows in embeddings.items()}
+
+    def answer(params: Any, gates: Masks, batch: Batch) -> Array:
+        return task.predict(units.dampen(found_in(params), params, gates), batch)
+
+    def step(state, batch, key):
+        del key
+        own, number = state.opt_state, batch.task[0]
+        s = 1 / sharpness + (sharpness - 1 / sharpness) * (own.count % ramp) / max(ramp - 1, 1)
+
+        def objective(learnt):
+            gates = masks(learnt[1], number, s)
+            logits = answer(learnt[0], gates, batch)
+            loss = losses.cross_entropy(logits, batch.y)
+            return loss + thrift * _taken(gates, own.used), (loss, logits)
+
+        learnt = (state.params, own.embeddings)
+        (_, (loss, logits)), (grads, slopes) = jax.value_and_grad(objective, has_aux=True)(learnt)
+        free = units.between(found_in(state.params), state.params, own.used)
+        held = lambda tree: jax.tree.map(lambda leaf, used: (1 - used) * leaf, tree, free)
+        slopes = jax.tree.map(lambda slope, at: slope * _steeper(at, s, sharpness), slopes, own.embeddings)
+        updates: Any
+        updates, inner = transform.update((held(grads), slopes), own.inner, learnt)
+        moves, shifts = updates
+        embeddings = optax.apply_updates(own.embeddings, shifts)
+        bounded = jax.tree.map(lambda rows: jnp.clip(rows, -LARGEST_EMBEDDING, LARGEST_EMBEDDING), embeddings)
+        own = own._replace(inner=inner, embeddings=bounded, count=own.count + 1)
+        right = losses.correct(logits, batch.y).mean()
+        return LearnerState(optax.apply_updates(state.params, held(moves)), own), StepInfo(loss, right)
+
+    def consolidate(state, examples, key):
+        del key
+        own = state.opt_state
+        used = jax.tree.map(jnp.maximum, own.used, masks(own.embeddings, examples.task[0], sharpness))
+        fresh = transform.init((state.params, own.embeddings))
+        own = own._replace(inner=fresh, used=used, count=jnp.zeros_like(own.count))
+        return state._replace(opt_state=own)
+
+    def predict(state, batch):
+        return answer(state.params, masks(state.opt_state.embeddings, batch.task[0], sharpness), batch)
+
+    def report(state):
+        return {f"used {name}": used.mean() for name, used in state.opt_state.used.items()}
+
+    return Learner(init, step, consolidate, predict, report=report)
+
+
+def _taken(gates: Masks, used: Masks) -> Float[Array, ""]:
+    """Returns which share of the neurons that are free the gates open."""
+    total = lambda parts: sum(jnp.sum(part) for part in parts)
+    free = {name: 1 - part for name, part in used.items()}
+    return total(gates[name] * free[name] for name in gates) / jnp.maximum(total(free.values()), 1e-6)
+
+
+def _steeper(embedding: Array, s: Array, sharpness: float) -> Array:
+    """Returns what makes the slope at a sharp gate that of a gate with s = 1, times `sharpness`."""
+    sharp = jnp.cosh(jnp.clip(s * embedding, -LARGEST_EXPONENT, LARGEST_EXPONENT)) + 1
+    return sharpness * sharp / (s * (jnp.cosh(embedding) + 1))
