@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,8 +13,8 @@ from neuroml.errors import UsageError
 X = np.random.default_rng(0).normal(size=(60, 6)).astype(np.float32)
 Y = np.random.default_rng(1).normal(size=(60, 3)).astype(np.float32)
 
-add = toy.jit(additive.add)
-solve = toy.jit(additive.solve)
+add = jax.jit(additive.add)
+solve = jax.jit(additive.solve)
 
 
 def absorb(x, y, batch_size=60, one=None):

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import toy
 
 from neuroml import condensate, slots
 from neuroml.errors import UsageError
@@ -23,10 +22,10 @@ def make(features=5, outputs=3, **settings):
     """A memory with its functions compiled, the same for the same arguments."""
     made = condensate.make(features, outputs, **settings)
     return made._replace(
-        absorb=toy.jit(made.absorb),
-        consolidate=toy.jit(made.consolidate),
-        coarsen=toy.jit(made.coarsen),
-        read=toy.jit(made.read),
+        absorb=jax.jit(made.absorb),
+        consolidate=jax.jit(made.consolidate),
+        coarsen=jax.jit(made.coarsen),
+        read=jax.jit(made.read),
     )
 
 
@@ -173,7 +172,7 @@ def test_the_soft_answer_of_the_slots_is_added():
     core = make(**settings).read(state, X)
     soft = slots.read(state.slots, X, 0.7)
     close(make(**settings, mix=0.3).read(state, X), core + 0.3 * soft)
-    close(toy.jit(lambda mix: condensate.make(5, 3, **settings, mix=mix).read(state, X))(0.0), core)
+    close(jax.jit(lambda mix: condensate.make(5, 3, **settings, mix=mix).read(state, X))(0.0), core)
 
 
 def test_slots_tell_apart_what_no_linear_map_does():
@@ -271,13 +270,13 @@ def test_a_budget_of_one_slot_is_a_shared_map():
 
 def test_it_compiles_once_and_carries_through_a_scan():
     made, traces = condensate.make(5, 3, **{**OWN, "keys": None}, shell_rate=0.1), []
-    absorb = toy.jit(lambda *given: (traces.append(None), made.absorb(*given))[1])
+    absorb = jax.jit(lambda *given: (traces.append(None), made.absorb(*given))[1])
     state = made.init()
     for at in range(0, 48, 12):
         state = absorb(state, X[at : at + 12], Y[at : at + 12])
     assert len(traces) == 1
     take = lambda state, now: (made.consolidate(made.absorb(state, *now)), None)
-    scan = toy.jit(lambda x, y: jax.lax.scan(take, made.init(), (x.reshape(4, 12, 5), y.reshape(4, 12, 3)))[0])
+    scan = jax.jit(lambda x, y: jax.lax.scan(take, made.init(), (x.reshape(4, 12, 5), y.reshape(4, 12, 3)))[0])
     close(scan(X, Y).weights, made.consolidate(state).weights, 1e-5)
 
 
@@ -290,10 +289,10 @@ def test_a_map_over_settings_is_a_loop(maps):
         return memory.read(state, X), state.slots.mass
 
     ridge, radius = jnp.array([1e-3, 1.0]), jnp.array([jnp.inf, 1.5])
-    at_once = toy.jit(jax.vmap(run))(ridge, radius)
+    at_once = jax.jit(jax.vmap(run))(ridge, radius)
     assert (at_once[1][0] > 0).sum() == 1 and (at_once[1][1] > 0).sum() > 1
     for k in range(2):
-        alone = toy.jit(run)(ridge[k], radius[k])
+        alone = jax.jit(run)(ridge[k], radius[k])
         np.testing.assert_allclose(at_once[0][k], alone[0], rtol=1e-4, atol=1e-5)
         np.testing.assert_array_equal(at_once[1][k], alone[1])
 
@@ -303,7 +302,7 @@ def test_answers_have_gradients(maps):
     x, y, keys = two_contexts()
     state = learnt(make(**{**OWN, "maps": maps}), x, y, keys)
     memory = condensate.make(5, 3, **{**OWN, "maps": maps})
-    found = toy.jit(jax.grad(lambda x: (memory.read(state, x, keys) * y).sum()))(x)
+    found = jax.jit(jax.grad(lambda x: (memory.read(state, x, keys) * y).sum()))(x)
     where = slots.nearest(state.slots, keys) if maps == "own" else jnp.zeros(96, int)
     np.testing.assert_allclose(found, jnp.einsum("no,nfo->nf", y, state.weights[where, :5]), rtol=1e-4, atol=1e-5)
 

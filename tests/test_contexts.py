@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import toy
 
 import neuroml
 from benchmarks import runner, suite
@@ -33,7 +34,7 @@ def taught(learner, task, steps=5):
 
 def test_separate_networks_are_the_inner_learner_each_and_leave_the_others_alone():
     inner = make_learner(TASK, optax.adam(0.01))
-    learner = contexts.separate(inner, 2)
+    learner, inner = toy.compiled(contexts.separate(inner, 2)), toy.compiled(inner)
     start, after = learner.init(jax.random.key(0)), taught(learner, 1)
     alone = jax.vmap(inner.init)(jax.random.split(jax.random.key(0), 2))
     alone = jax.tree.map(lambda leaf: leaf[1], alone)
@@ -47,7 +48,7 @@ def test_separate_networks_are_the_inner_learner_each_and_leave_the_others_alone
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.8])
 def test_silent_neurons_are_as_many_in_every_task_and_neither_answer_nor_learn(share):
-    learner = contexts.gated(TASK, optax.sgd(0.1), 3, share)
+    learner = toy.compiled(contexts.gated(TASK, optax.sgd(0.1), 3, share))
     start, after = learner.init(jax.random.key(0)), taught(learner, 1)
     off = start.opt_state.off["hidden_0"]
     np.testing.assert_array_equal(off.sum(1), round(10 * share))

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import toy
 
 from neuroml import recall
 from neuroml.discriminant import discriminant
@@ -25,7 +26,7 @@ def batch(seed, n=20, classes=3):
 
 def make(**given):
     inner = recall.fixed(pixels(), EXAMPLE, 1.0)
-    return discriminant(inner, recall.of_features(pixels(), 1.0), WIDTH, OUTPUTS, **given)
+    return toy.compiled(discriminant(inner, recall.of_features(pixels(), 1.0), WIDTH, OUTPUTS, **given))
 
 
 def taught(learner, *batches):

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import toy
 
 import neuroml
 from neuroml import exemplars, memory, recall
@@ -22,7 +23,8 @@ def batch(*labels, seed=0):
 
 
 def make(**given):
-    return exemplars.icarl(TASK, optax.sgd(0.1), EXAMPLE, 4, **{"capacity": 8, "replay_batch": 2} | given)
+    given = {"capacity": 8, "replay_batch": 2} | given
+    return toy.compiled(exemplars.icarl(TASK, optax.sgd(0.1), EXAMPLE, 4, **given))
 
 
 def gradient(loss, params):
@@ -102,7 +104,8 @@ def answering(strength=0.0):
     rule = neuroml.er(TASK.loss, EXAMPLE, memory.ring(6), batch_size=2, strength=strength)
     inner = make_learner(TASK, optax.chain(rule, optax.sgd(0.1)))
     find = lambda opt_state: opt_state[0].memory
-    return exemplars.nearest_mean(inner, recall.of_trunk(TASK, "head"), find, EXAMPLE, 4), inner
+    outer = exemplars.nearest_mean(inner, recall.of_trunk(TASK, "head"), find, EXAMPLE, 4)
+    return toy.compiled(outer), toy.compiled(inner)
 
 
 SHOWN = [batch(0, 2, 2, seed=1), batch(0, 0, 2, seed=2), batch(2, 0, 1, seed=3)]  # the ring holds the last two

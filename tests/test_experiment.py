@@ -17,6 +17,9 @@ from neuroml.learner import Learner, LearnerState, StepInfo
 from neuroml.method import Method
 from neuroml.streams import scenarios
 
+# One process, so that what takes long is made once.
+pytestmark = pytest.mark.xdist_group("experiments")
+
 DATA = toy.dataset()
 SMALLEST, OUTPUTS, PIXELS = 9, 6, 16  # of two classes of DATA together; of three tasks, class-incremental; of 4 x 4
 shapes = lambda tree: jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
@@ -55,11 +58,11 @@ def test_curves_are_nan_at_idle_steps_and_nowhere_else():
 def test_an_idle_step_changes_nothing_at_all():
     experiment = toy.experiment("everything")
     hyper, phase = toy.numbers_of(experiment), jnp.int32(0)
-    stream, state = toy.jit(experiment.begin)(jax.random.key(toy.SEED), hyper, DATA)
-    _, keys, positions = toy.jit(experiment.order)(jax.random.key(toy.SEED), stream, phase)
+    stream, state = jax.jit(experiment.begin)(jax.random.key(toy.SEED), hyper, DATA)
+    _, keys, positions = jax.jit(experiment.order)(jax.random.key(toy.SEED), stream, phase)
     length = int(experiment.length(stream, phase))
     assert length < experiment.steps(stream) == len(keys)
-    take = toy.jit(experiment.step)
+    take = jax.jit(experiment.step)
     last, _ = take(hyper, stream, phase, state, (jnp.int32(length - 1), keys[-1], positions[-1]))
     idle, info = take(hyper, stream, phase, state, (jnp.int32(length), keys[-1], positions[-1]))
     jax.tree.map(np.testing.assert_array_equal, idle, state)
@@ -89,7 +92,7 @@ def test_iterations_are_the_steps_of_every_phase():
 def test_seeds_differ_in_all_they_draw():
     experiment = toy.experiment("everything")
     hyper = toy.numbers_of(experiment)
-    (one, first), (two, second) = (toy.jit(experiment.begin)(jax.random.key(s), hyper, DATA) for s in (0, 1))
+    (one, first), (two, second) = (jax.jit(experiment.begin)(jax.random.key(s), hyper, DATA) for s in (0, 1))
     assert not np.array_equal(one.labels, two.labels)
     kernel = lambda state: state.params["head"]["kernel"]
     assert not np.array_equal(kernel(first), kernel(second))
@@ -124,7 +127,7 @@ def test_a_consolidation_sees_different_examples_of_its_own_phase(samples, wante
     method = dataclasses.replace(neuroml.methods.methods["ewc"], importance=lambda given: importance)
     experiment = dataclasses.replace(toy.experiment(), method=method, samples=samples)
     key, hyper, phase = jax.random.key(0), toy.numbers_of(experiment), jnp.int32(1)
-    stream, state = toy.jit(experiment.begin)(key, hyper, DATA)
+    stream, state = jax.jit(experiment.begin)(key, hyper, DATA)
     after, _ = experiment.finish(key, hyper, stream, phase, state)
     (examples,) = seen
     found = [toy.numbers(DATA)[np.asarray(image).tobytes()] for image in examples.x]

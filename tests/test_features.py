@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import toy
 
 from neuroml import features
 from neuroml.errors import UsageError
@@ -18,7 +17,7 @@ KEY = jax.random.key(1)
 @functools.cache
 def patches(filters=6, **settings):
     made = features.patch_condensates(filters, **{"size": 3, "samples": 200, "rounds": 3, **settings})
-    return made._replace(fit=toy.jit(made.fit), apply=toy.jit(made.apply))
+    return made._replace(fit=jax.jit(made.fit), apply=jax.jit(made.apply))
 
 
 MAPS = {

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import toy
 
 import neuroml
 from neuroml import losses, memory
@@ -26,7 +27,7 @@ def batch(*labels, seed=0):
 
 def make(store=None, **given):
     kept = memory.ring(1) if store is None else store
-    return gdumb(TASK, optax.sgd(0.3), EXAMPLE, kept, **{"steps": 5, "batch_size": 2} | given)
+    return toy.compiled(gdumb(TASK, optax.sgd(0.3), EXAMPLE, kept, **{"steps": 5, "batch_size": 2} | given))
 
 
 def shown(learner, *batches):

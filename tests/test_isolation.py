@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import toy
 
 import neuroml
 from neuroml import losses
@@ -25,16 +26,15 @@ def batch(task, n=6, seed=0):
 
 
 def taught(learner, state, task, steps=30):
-    step = jax.jit(learner.step)
     for i in range(steps):
-        state, info = step(state, batch(task, seed=i % 3), jax.random.key(i))
+        state, info = learner.step(state, batch(task, seed=i % 3), jax.random.key(i))
     return state, info
 
 
 LEARNERS = {
-    "hat": hard_attention(TASK, optax.adam(0.02), 2, ramp=10),
-    "packnet": packnet(TASK, optax.adam(0.02), dense_steps=15),
-    "packnet, never retrained": packnet(TASK, optax.adam(0.02), dense_steps=1000),
+    "hat": toy.compiled(hard_attention(TASK, optax.adam(0.02), 2, ramp=10)),
+    "packnet": toy.compiled(packnet(TASK, optax.adam(0.02), dense_steps=15)),
+    "packnet, never retrained": toy.compiled(packnet(TASK, optax.adam(0.02), dense_steps=1000)),
 }
 
 
@@ -67,6 +67,7 @@ def test_a_step_of_hat_is_that_of_its_loss_with_slopes_made_steeper_and_used_wei
     """By finite formulas at s = 1 / sharpness + (sharpness - 1 / sharpness) / 2, the middle of a ramp of three."""
     sharpness, thrift = 4.0, 0.5
     learner = hard_attention(TASK, optax.sgd(0.1), 2, ramp=3, sharpness=sharpness, thrift=thrift)
+    learner = toy.compiled(learner)
     state = learner.init(jax.random.key(0))
     used = {"hidden_0": jnp.linspace(0, 1, 30), "hidden_1": jnp.linspace(1, 0, 20)}
     state = state._replace(opt_state=state.opt_state._replace(used=used, count=jnp.int32(1)))
@@ -96,7 +97,7 @@ def test_a_step_of_hat_is_that_of_its_loss_with_slopes_made_steeper_and_used_wei
 
 
 def test_packnet_keeps_the_largest_of_what_is_free():
-    learner = packnet(TASK, optax.sgd(0.0), dense_steps=1, pruned=0.75)
+    learner = toy.compiled(packnet(TASK, optax.sgd(0.0), dense_steps=1, pruned=0.75))
     state, _ = taught(learner, learner.init(jax.random.key(0)), 0, steps=2)
     start = learner.init(jax.random.key(0)).params["layers"][0]["kernel"]
     owner = state.opt_state.owner["layers"][0]["kernel"]

@@ -29,7 +29,7 @@ def task_of(hidden=(6,)):
 def test_a_host_loop_gives_the_weights_of_the_compiled_experiment():
     experiment = toy.experiment("everything")
 
-    @toy.jit
+    @jax.jit
     def whole(key, hyper, data):
         stream, state = experiment.begin(key, hyper, data)
 
@@ -50,10 +50,10 @@ def test_a_step_is_a_plain_optax_step_and_reports_from_before_it():
     task = task_of()
     agent = learner.make_learner(task, optax.sgd(0.1))
     state, batch = agent.init(jax.random.key(0)), batch_of()
-    after, info = toy.jit(agent.step)(state, batch, jax.random.key(1))
+    after, info = jax.jit(agent.step)(state, batch, jax.random.key(1))
     logits, _ = task.network.apply(state.params, {}, batch.x / 255)
     own = lambda logits: -jax.nn.log_softmax(logits)[jnp.arange(4), batch.y].mean()
-    grads = toy.jit(jax.grad(lambda params: own(task.network.apply(params, {}, batch.x / 255)[0])))(state.params)
+    grads = jax.jit(jax.grad(lambda params: own(task.network.apply(params, {}, batch.x / 255)[0])))(state.params)
     wanted = jax.tree.map(lambda p, g: p - 0.1 * g, state.params, grads)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), after.params, wanted)
     np.testing.assert_allclose(info.loss, own(logits), rtol=1e-5)

@@ -7,6 +7,9 @@ import pytest
 
 from benchmarks import suite, tables
 
+# One process, so that what takes long is made once.
+pytestmark = pytest.mark.xdist_group("readme")
+
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)

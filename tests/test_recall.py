@@ -17,6 +17,9 @@ from neuroml.method import Method
 from neuroml.streams import scenarios
 from neuroml.streams.dataset import Dataset
 
+# One process, so that what takes long is made once.
+pytestmark = pytest.mark.xdist_group("experiments")
+
 DATA = toy.dataset()
 EVEN = toy.dataset((8,) * 6, (4,) * 6)  # phases of 16 examples
 
@@ -91,7 +94,7 @@ def experiment(method="fixed", maker=None, batch_size=4, epochs=1, **options):
 def whole(experiment):
     """Returns the compiled run of all phases: `(key, hyper, data) -> (state, findings of each phase)`."""
 
-    @toy.jit
+    @jax.jit
     def run(key, hyper, data):
         stream, state = experiment.begin(key, hyper, data)
 
@@ -126,7 +129,7 @@ def test_features_are_fitted_to_the_first_examples_of_the_first_phase():
     key, hyper = jax.random.key(toy.SEED), toy.numbers_of(made)
     stream = made.stream(EVEN, key)
     first = stream.train_batch(jnp.int32(0), made.order(key, stream, jnp.int32(0))[2].reshape(-1)[:12])
-    wanted = toy.jit(MADE["patches"].fit)(jax.random.fold_in(key, 3), first.x / EVEN.scale)
+    wanted = jax.jit(MADE["patches"].fit)(jax.random.fold_in(key, 3), first.x / EVEN.scale)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), state.params, wanted)
     assert made.cost(key, hyper, EVEN)[0] > 4 * (32 * 17 + 9 * 4)  # the core and the dictionary are paid for
 
@@ -169,8 +172,8 @@ def agent_and_batch(method="fixed", **options):
 
 def test_settling_twice_is_settling_once():
     agent, batch = agent_and_batch()
-    state, _ = toy.jit(agent.step)(agent.init(jax.random.key(0)), batch, jax.random.key(1))
-    settle = toy.jit(agent.settle)
+    state, _ = jax.jit(agent.step)(agent.init(jax.random.key(0)), batch, jax.random.key(1))
+    settle = jax.jit(agent.settle)
     once = settle(state)
     assert (once.opt_state.memory.weights != 0).any() and (once.opt_state.memory.shell == 0).all()
     jax.tree.map(np.testing.assert_array_equal, settle(once), once)
@@ -179,7 +182,7 @@ def test_settling_twice_is_settling_once():
 def test_a_step_answers_before_it_absorbs():
     agent, batch = agent_and_batch()
     state = agent.init(jax.random.key(0))
-    step = toy.jit(agent.step)
+    step = jax.jit(agent.step)
     state, info = step(state, batch, jax.random.key(1))
     np.testing.assert_allclose(info.loss, 1 / 6, rtol=1e-5)  # one output of six is wrong by 1
     _, later = step(state, batch, jax.random.key(1))  # the shell has learnt
@@ -190,7 +193,7 @@ def test_the_trunk_learns_as_it_would_without_a_memory():
     agent, batch = agent_and_batch("trunk")
     plain = make_learner(Task(neuroml.mlp(EVEN.shape, (6,), 6), EVEN.scale), optax.adam(0.01))
     state, alone = agent.init(jax.random.key(0)), plain.init(jax.random.key(0))
-    step, plain_step = toy.jit(agent.step), toy.jit(plain.step)
+    step, plain_step = jax.jit(agent.step), jax.jit(plain.step)
     for number in range(3):
         state, _ = step(state, batch, jax.random.key(number))
         alone, _ = plain_step(alone, batch, jax.random.key(number))

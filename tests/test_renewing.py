@@ -129,10 +129,10 @@ def test_adams_steps_of_a_new_weight_are_those_of_moments_that_begin_at_zero_unc
 
 
 def test_a_vmap_over_seeds_is_a_loop():
-    tx = neuroml.renewal(optax.adam(1e-2), neuroml.cbp(NAMES, network, rate=0.1, maturity=2), NAMES)
+    tx = neuroml.renewal(optax.adam(1e-2), neuroml.cbp(NAMES, network, rate=0.3, maturity=1), NAMES)
 
     def run(key):
-        params, state = steps(tx, network(key), 8)
+        params, state = steps(tx, network(key), 4)
         return params, state.rule.births
 
     keys = jax.random.split(KEY, 3)

@@ -20,6 +20,9 @@ from neuroml.errors import UsageError
 from neuroml.experiment import Findings
 from neuroml.methods import Method
 
+# One process, so that what takes long is made once.
+pytestmark = pytest.mark.xdist_group("experiments")
+
 DATA = toy.dataset()
 CURVES = ("accuracy", "loss", "online_accuracy", "diverged")
 SEEDS, STRENGTHS = (0, 1, 2, toy.SEED, 9), (0.0, 1e2, 1e4, 1e6)

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +16,7 @@ SIZES = np.array([40, 3, 25, 2, 8, 1, 17, 5])
 KINDS = np.array([0, 0, 1, 1, 0, 1, 2, 2])
 
 
-@functools.partial(toy.jit, static_argnames="nucleus")
+@functools.partial(jax.jit, static_argnames="nucleus")
 def absorb(state, keys, values, radius, nucleus=1, mobility=1.0, sound=None):
     return slots.absorb(state, keys, values, radius=radius, nucleus=nucleus, mobility=mobility, sound=sound)
 
@@ -144,7 +143,7 @@ def test_without_tension_nothing_merges():
 
 
 def test_more_tension_leaves_fewer_slots_and_all_the_mass():
-    state, left, merge = droplets(), [], toy.jit(lambda s, t: slots.merge(s, slots.coarsening(s, t)))
+    state, left, merge = droplets(), [], jax.jit(lambda s, t: slots.merge(s, slots.coarsening(s, t)))
     for tension in (0.0, 0.5, 2.0, 5.0, 20.0, 1e6):
         after = merge(state, tension)
         assert after.mass.sum() == SIZES.sum()

@@ -7,6 +7,9 @@ import re
 import jax
 import pytest
 
+# One process, so that what takes long is made once.
+pytestmark = pytest.mark.xdist_group("tutorials")
+
 PAGE = pathlib.Path(__file__).parent.parent / "paper_repro" / "growth" / "tutorial.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
 

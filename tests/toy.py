@@ -79,8 +79,10 @@ def numbers_of(experiment, **given):
     return {name: jnp.float32(value) for name, value in full.items()}
 
 
-# At its usual level LLVM takes twice as long, and tests wait for compilation above all.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 1})
+def compiled(learner):
+    """Returns the learner with each of its functions compiled: left alone, every operation is compiled by itself."""
+    names = ("init", "step", "consolidate", "predict", "prepare", "settle", "inspect")
+    return learner._replace(**{name: jax.jit(getattr(learner, name)) for name in names})
 
 
 class ByHand(NamedTuple):
@@ -96,8 +98,8 @@ class ByHand(NamedTuple):
 def trained_by_hand(experiment, seed):
     """The experiment as a user would write it: a Python loop over host batches, and nothing but `Learner.step`."""
     data, key, hyper = dataset(), jax.random.key(seed), numbers_of(experiment)
-    stream, state = jit(experiment.begin)(key, hyper, data)
-    order, finish, step = map(jit, (experiment.order, experiment.finish, experiment.learner(stream, hyper).step))
+    stream, state = jax.jit(experiment.begin)(key, hyper, data)
+    order, finish, step = map(jax.jit, (experiment.order, experiment.finish, experiment.learner(stream, hyper).step))
     accuracy, losses, online = [], [], []
     for phase in range(stream.phases):
         _, step_keys, positions = order(key, stream, jnp.int32(phase))

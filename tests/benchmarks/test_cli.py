@@ -18,6 +18,9 @@ from benchmarks import cli, results, suite, tuning
 from neuroml.methods import methods
 from neuroml.streams.sources import load
 
+# One process, so that what takes long is made once.
+pytestmark = pytest.mark.xdist_group("cli")
+
 ROOT = Path(__file__).parents[2]
 # Two steps a task on a tiny network: each method of each run below compiles this and nothing larger.
 SMALL = (

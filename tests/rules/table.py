@@ -84,6 +84,7 @@ class Row(NamedTuple):
     apart: bool = True  # what it does to a layer does not depend on which others it sees
     whole: bool = False  # needs to see all layers: nothing may be masked
     penalizes: bool = True  # has a `penalty`; a rule that only gates or projects the update has none
+    kin: bool = False  # an option of another row's rule: what costs much and depends on the rule alone is not asked
 
 
 def _every(strength):
@@ -104,12 +105,23 @@ _er_static = ("loss", "example", "store", "batch_size")
 
 ROWS = [
     Row("ewc", neuroml.ewc, lasting=("importance",)),
-    Row("ewc_latest", functools.partial(neuroml.ewc, anchors="latest", decay=0.5), lasting=("importance",)),
+    Row(
+        "ewc_latest",
+        functools.partial(neuroml.ewc, anchors="latest", decay=0.5),
+        lasting=("importance",),
+        kin=True,
+    ),
     Row("ewc_proximal", functools.partial(neuroml.ewc, step_size=LEARNING_RATE), lasting=("importance",), last=True),
     Row("si", neuroml.si),
-    Row("si_signed", functools.partial(neuroml.si, damping=1.0, clip_negative=False)),
+    Row("si_signed", functools.partial(neuroml.si, damping=1.0, clip_negative=False), kin=True),
     Row("mas", neuroml.mas, lasting=("importance",)),
-    Row("mas_proximal", functools.partial(neuroml.mas, step_size=LEARNING_RATE), lasting=("importance",), last=True),
+    Row(
+        "mas_proximal",
+        functools.partial(neuroml.mas, step_size=LEARNING_RATE),
+        lasting=("importance",),
+        last=True,
+        kin=True,
+    ),
     Row(
         "er",
         lambda strength: _er(neuroml.memory.reservoir(8), strength=strength),
@@ -120,6 +132,7 @@ ROWS = [
         "er_past",
         lambda strength: _er(neuroml.memory.ring(8), strength=strength, replay="past", weighting="tasks"),
         words=("batch", "key"),
+        kin=True,
     ),
     Row(
         "derpp",
@@ -176,9 +189,10 @@ ROWS = [
         whole=True,
         strength=0.9,
         strengths=("number", "apoptosis"),
+        kin=True,
     ),
     Row("l2_init", neuroml.l2_init, waits=False),
-    Row("l2_init_wasserstein", functools.partial(neuroml.l2_init, form="wasserstein"), waits=False),
+    Row("l2_init_wasserstein", functools.partial(neuroml.l2_init, form="wasserstein"), waits=False, kin=True),
     Row(
         "shrink_perturb",
         lambda s: neuroml.shrink_perturb(s, noise=s),
