@@ -152,7 +152,8 @@ def _jobs(command: cli.Run) -> tuple[list[Any], str]:
     settings = dict(suite.parse_setting(text) for text in command.set)
     one = suite.change(one, settings, {name: methods[name] for name in names})
     one = _cut(one, _tasks_of(one, command.steps))
-    return runner.jobs_of(one, names, [command.scenario] if command.scenario else one.scenarios), usual
+    chosen = [command.scenario] if command.scenario else one.scenarios
+    return runner.jobs_of(one, names, chosen, asked=command.methods is not None), usual
 
 
 def _run_jobs(jobs: list[Any], data: Any, seeds: list[int], command: cli.Run, usual: str) -> list[dict[str, Any]]:

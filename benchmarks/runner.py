@@ -160,15 +160,19 @@ def maker_of(suite: Suite, scenario: str) -> Maker:
     return base if suite.window is None else scenarios.blended(base, suite.window)
 
 
-def jobs_of(suite: Suite, names: Sequence[str], chosen: Sequence[str]) -> list[Job]:
-    """Returns the jobs, and refuses at once what could only fail later."""
+def jobs_of(suite: Suite, names: Sequence[str], chosen: Sequence[str], *, asked: bool = True) -> list[Job]:
+    """Returns the jobs, and refuses at once what could only fail later.
+
+    Methods that must be told the task are left out where a stream does not tell, unless they were `asked` for.
+    """
     for name in names:
         if name not in methods:
             raise unknown("method", name, methods)
     for scenario in chosen:
         if scenario not in suite.scenarios:
             raise unknown(f"scenario of {suite.name}", scenario, suite.scenarios)
-    jobs = [Job(suite, scenario, name) for scenario in chosen for name in names]
+    fits = lambda name, scenario: asked or scenario == "task" or not methods[name].told
+    jobs = [Job(suite, scenario, name) for scenario in chosen for name in names if fits(name, scenario)]
     for job in jobs:
         if job.method.told and job.scenario != "task":
             raise UsageError(

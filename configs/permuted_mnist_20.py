@@ -40,4 +40,11 @@ suite = Suite(
         "er": {"capacity": 200, "keep": "reservoir"},
         "derpp": {"capacity": 200},
     },
+    grids={
+        "mesu": {
+            "learning_rate": (0.12, 0.12, 0.3, 0.3, 0.5, 0.5, 1.3, 1.3),
+            "prior": (0.03, 0.03, 0.05, 0.05, 0.06, 0.06, 0.1, 0.1),
+            "window": (2e3, 2e4, 2e3, 2e4, 2e3, 2e4, 2e3, 2e4),
+        },
+    },
 )

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from neuroml import losses, memory, recall
 from neuroml.learner import Learner, LearnerState, StepInfo, Task, inner_state, inside
@@ -110,6 +110,7 @@ def icarl(
     replay_batch: int,
     strength: ArrayLike = 1.0,
     normalized: bool = True,
+    herding: bool = True,
     layer: str = "head",
 ) -> Learner:
     r"""Makes the learner that classifies by the nearest mean of exemplars (iCaRL).
@@ -129,6 +130,8 @@ def icarl(
       replay_batch: stored examples that are replayed at each step.
       strength: weight of the loss on stored examples: n_stored / n_new makes it that of one pass over both.
       normalized: scales features to length 1, as in the paper; Mammoth's code does not.
+      herding: where a task ends, exemplars are chosen among the examples that `consolidate` is given (`herd`); until
+        then, and without it, they are a random sample of their class.
       layer: whose inputs are the features.
 
     Returns:
@@ -137,8 +140,8 @@ def icarl(
     Reference:
       Rebuffi, Kolesnikov, Sperl, Lampert 2017, "iCaRL: incremental classifier and representation learning", CVPR.
 
-    How ours differs: exemplars are a random sample of each class, where the paper chooses them by herding; a class has
-    its final share from the start; stored examples are replayed in batches of their own.
+    How ours differs: herding chooses among the examples that it is given, which need not be all; a class has its final
+    share from the start; stored examples are replayed in batches of their own.
     """
     store = memory.class_balanced(capacity, outputs, lambda batch: batch.y)
     trunk = recall.of_trunk(task, layer)
@@ -149,9 +152,8 @@ def icarl(
     def init(key):
         params, _ = task.network.init(key)
         none = jnp.zeros(outputs, bool)
-        return LearnerState(
-            params, ExemplarState(transform.init(params), copied(params), store.init(example), none, none)
-        )
+        own = ExemplarState(transform.init(params), copied(params), store.init(example), none, jnp.copy(none))
+        return LearnerState(params, own)
 
     def loss(params, batch, state, seen):
         old = jax.nn.sigmoid(task.predict(state.teacher, batch))
@@ -177,16 +179,54 @@ def icarl(
         right = losses.correct(losses.mask_outputs(logits, seen), batch.y).mean()
         return LearnerState(optax.apply_updates(state.params, updates), after), StepInfo(value, right)
 
+    def chosen(state, examples):
+        """Returns the memory with the examples of each class whose mean feature is nearest that of all its examples."""
+        features, kept = represent(state.params, examples), state.opt_state.memory
+        quota = capacity // outputs
+        pick = lambda label: herd(features, examples.y == label, quota)
+        which = jax.lax.map(pick, jnp.arange(outputs))  # [outputs, quota]
+        slots = jnp.arange(capacity).reshape(outputs, quota)
+        slots = jnp.where(which < examples.y.size, slots, capacity)
+        return memory.write(kept, slots.ravel(), jax.tree.map(lambda leaf: leaf[which.ravel()], examples))
+
     def consolidate(state, examples, key):
-        del examples, key
+        del key
         own = state.opt_state
-        return state._replace(
-            opt_state=own._replace(
-                teacher=copied(state.params), memory=memory.tick(own.memory), known=jnp.copy(own.seen)
-            )
-        )
+        kept = {"memory": memory.tick(chosen(state, examples) if herding else own.memory), "known": jnp.copy(own.seen)}
+        return state._replace(opt_state=own._replace(teacher=copied(state.params), **kept))
 
     # These answers are the head's; `nearest_mean` gives others.
     predict = lambda state, batch: losses.mask_outputs(task.predict(state.params, batch), state.opt_state.seen)
     inner = Learner(init, step, consolidate, predict)
     return nearest_mean(inner, represent, lambda own: own.memory, example, outputs)
+
+
+def herd(features: Float[Array, "n width"], member: Bool[Array, " n"], count: int) -> Int[Array, " count"]:
+    r"""Returns which examples to keep so that their mean feature is that of all, the most telling ones first.
+
+        chosen_k = argmin_i | mean - (sum of the features of those chosen before + features_i) / k |
+
+    Args:
+      features: of all examples.
+      member: which of them may be chosen; their mean counts.
+      count: how many to choose.
+
+    Returns:
+      Indices; n where no member is left.
+
+    Reference: Rebuffi et al. 2017, algorithm 4.
+
+    >>> rows = jnp.array([[0.0], [1.0], [5.0], [2.2]])
+    >>> herd(rows, jnp.array([True, True, False, True]), 4).tolist()     # mean 1.07
+    [1, 3, 0, 4]
+    """
+    mean = (member[:, None] * features).sum(0) / jnp.maximum(member.sum(), 1)
+
+    def choose(carry, k):
+        left, total = carry
+        apart = jnp.where(left, jnp.linalg.norm(mean - (total + features) / k, axis=1), jnp.inf)
+        best = jnp.argmin(apart)
+        index = jnp.where(left.any(), best, left.size)
+        return (left.at[best].set(False), total + features[best]), index
+
+    return jax.lax.scan(choose, (member, jnp.zeros_like(mean)), 1.0 + jnp.arange(count))[1]

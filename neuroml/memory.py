@@ -129,7 +129,7 @@ def greedy_balanced(capacity: int, classes: int, label: Callable[[Any], Int[Arra
     def add_one(state, given):
         example, group, key = given
         slot, seen = place(state, group, key)
-        return _write(state._replace(seen=seen), slot, example), None
+        return write(state._replace(seen=seen), slot, example), None
 
     def add(state, batch, key):
         return jax.lax.scan(add_one, state, (batch, label(batch), jax.random.split(key, _length(batch))))[0]
@@ -187,7 +187,7 @@ def stored(state: MemoryState) -> Array:
 def _memory(capacity: int, groups: int, slots: Callable) -> Memory:
     def add(state, batch, key):
         slot, seen = slots(state.seen, batch, key)
-        return _write(state._replace(seen=seen), _last_of_each(slot, capacity), batch)
+        return write(state._replace(seen=seen), _last_of_each(slot, capacity), batch)
 
     return Memory(lambda example: _blank(example, capacity, groups), add)
 
@@ -198,7 +198,7 @@ def _blank(example: Any, capacity: int, groups: int) -> MemoryState:
     return MemoryState(jax.tree.map(blank, example), stamp, clock, seen)
 
 
-def _write(state: MemoryState, slot: Array, new: Any) -> MemoryState:
+def write(state: MemoryState, slot: Array, new: Any) -> MemoryState:
     """Puts one example into a slot, or several into as many slots; a slot beyond the last one takes nothing."""
     put = lambda kept, new: kept.at[slot].set(new.astype(kept.dtype), mode="drop")
     stamp = state.stamp.at[slot].set(state.clock, mode="drop")

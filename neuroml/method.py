@@ -69,7 +69,7 @@ class Method:
     told: bool = False  # must be told the task of an example, at test time too
     architecture: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # keywords of the network's maker
     # Settings younger than the first results, at the value that changes nothing: named where they differ.
-    young: Mapping[str, float | str] = dataclasses.field(default_factory=dict)
+    young: Mapping[str, float | str | bool] = dataclasses.field(default_factory=dict)
 
     def make(self, at: Situation, given: Settings) -> Learner:
         """Returns the learner for one setting."""

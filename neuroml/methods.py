@@ -100,7 +100,8 @@ def _benna_fusi(at: Situation, given: Settings):
 
 def _mesu(at: Situation, given: Settings):
     numbers = {name: given[name] for name in ("strength", "prior", "window")}
-    return optax.chain(mesu(at.task.loss, samples=int(given["weight_samples"]), **numbers), at.optimizer)
+    own = {"examples": float(at.batch_size), "samples": int(given["weight_samples"])}
+    return optax.chain(mesu(at.task.loss, **own, **numbers), at.optimizer)
 
 
 def _all_alike(given: Settings):

@@ -59,7 +59,7 @@ def _der(at: Situation, given: Settings):
 def _icarl(at: Situation, given: Settings) -> Learner:
     size = given["replay_batch"] or at.batch_size
     own = {"capacity": int(given["capacity"]), "replay_batch": size, "strength": given["strength"]}
-    own["normalized"] = bool(given["normalized"])
+    own |= {name: bool(given[name]) for name in ("normalized", "herding")}
     return icarl(at.task, at.optimizer, at.example, at.outputs, **own)
 
 
@@ -98,8 +98,9 @@ methods: dict[str, Method] = {
         "iCaRL: distillation, and answers by the nearest mean of stored examples",
         learner=_icarl,
         hyperparameters={"strength": 1.0},
-        options={"capacity": 200, "replay_batch": 0, "normalized": True},
+        options={"capacity": 200, "replay_batch": 0, "normalized": True, "herding": True},
         boundaries=always,
+        young={"herding": False},
     ),
     "er": Method(
         "experience replay",

@@ -68,7 +68,7 @@ def test_stored_examples_of_earlier_tasks_are_replayed_by_their_weight():
     first, data = batch(0, seed=5), batch(2, 3, seed=1)
     step = {}
     for strength in (0.0, 0.5):
-        learner = make(strength=strength)
+        learner = make(strength=strength, herding=False)
         state, _ = learner.step(learner.init(jax.random.key(0)), first, jax.random.key(1))
         state = learner.consolidate(state, data, jax.random.key(2))
         step[strength] = moved(state, learner.step(state, data, jax.random.key(3))[0])
@@ -148,3 +148,31 @@ def test_the_means_are_those_of_the_weights_of_now():
     for one in (state, louder):
         np.testing.assert_allclose(learner.settle(one).opt_state.means[1], seen(one.params), rtol=1e-5)
     assert jnp.abs(seen(louder.params) - seen(state.params)).max() > 0.1
+
+
+# --- herding ---
+
+
+def test_herding_is_the_greedy_choice_of_a_loop():
+    rows = np.asarray(jax.random.normal(jax.random.key(0), (12, 3)))
+    member = np.arange(12) % 3 != 0
+    left, kept = set(np.flatnonzero(member)), []
+    for _ in range(5):
+        mean = lambda i: rows[[*kept, i]].mean(0)
+        kept.append(min(left, key=lambda i: np.linalg.norm(rows[member].mean(0) - mean(i))))
+        left.remove(kept[-1])
+    assert exemplars.herd(jnp.asarray(rows), jnp.asarray(member), 5).tolist() == kept
+
+
+def test_where_a_task_ends_its_exemplars_are_herded_and_those_of_others_stay():
+    learner, shown = make(capacity=8), batch(0, 1, 1, 0, seed=4)
+    state, _ = learner.step(learner.init(jax.random.key(0)), shown, jax.random.key(1))
+    examples = batch(1, 1, 1, 3, 1, seed=5)  # four of class 1, one of class 3
+    state = learner.consolidate(state, examples, jax.random.key(2))
+    kept = state.opt_state.inner.memory
+    features = recall.directions(recall.of_trunk(TASK, "head"))(state.params, examples)
+    best = exemplars.herd(features, examples.y == 1, 2)
+    np.testing.assert_array_equal(kept.items.x[2:4], examples.x[best])
+    np.testing.assert_array_equal(kept.items.x[6], examples.x[3])
+    assert memory.stored(kept).tolist() == [True] * 4 + [False, False, True, False] and memory.older(kept)[2:4].all()
+    np.testing.assert_array_equal(np.sort(kept.items.x[:2].ravel()), np.sort(shown.x[jnp.array([0, 3])].ravel()))

@@ -43,9 +43,10 @@ class MESUState(NamedTuple):
     strength: jax.Array  # ()
     prior: jax.Array  # ()
     window: jax.Array  # ()
+    examples: jax.Array  # ()
     sampling: Sampling
 
-    hyperparameters = ("strength", "prior", "window")
+    hyperparameters = ("strength", "prior", "window", "examples")
 
     def report(self) -> dict[str, jax.Array]:
         """Returns the mean spread, in units of the prior's: 1 is as plastic as at the start."""
@@ -59,6 +60,7 @@ def mesu(
     strength: ArrayLike = 1.0,
     prior: ArrayLike = 0.1,
     window: ArrayLike = 1e5,
+    examples: ArrayLike = 1.0,
     samples: int = 1,
     centered: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
@@ -67,18 +69,21 @@ def mesu(
     The weights are the means of Gaussians of standard deviation `spread`, `prior` at the start. With
     w = params + spread * e, e ~ N(0, 1), and g = d loss(w) / dw, averaged over `samples` draws,
 
-        spread  <- spread - spread^2 g e / 2 + spread (prior^2 - spread^2) / (2 window prior^2)
-        updates <- (spread / prior)^2 (g + (params - start) / (window prior^2))
+        spread  <- spread - spread^2 examples g e / 2 + spread (prior^2 - spread^2) / (2 window prior^2)
+        updates <- (spread / prior)^2 (g + (params - start) / (examples window prior^2))
 
-    so that the paper's step is that of `optax.sgd(prior**2)` behind it, and another learning rate scales the steps of
-    the means alone. Where the loss is curved, g e is positive on average: the spread shrinks, and the weight settles.
-    `window` says how many batches are remembered: the prior pulls back, so that the network never sets for good.
+    so that the paper's step is that of `optax.sgd(examples * prior**2)` behind it, and another learning rate scales the
+    steps of the means alone. Where the loss is curved, g e is positive on average: the spread shrinks, and the weight
+    settles. `window` says how many batches are remembered: the prior pulls back, so that the network never sets for
+    good.
 
     Args:
       loss: `(params, batch) -> scalar`.
       strength: how much of the update is exchanged for the one above; in [0, 1], 0 is inert.
       prior: standard deviation of the prior; > 0.
       window: number of batches that are remembered (the paper's N); > 0.
+      examples: how many examples `loss` is the mean of: evidence adds up over examples, so the size of a batch; 1 where
+        the loss is a sum.
       samples: draws of the weights at each step, each with a gradient of its own.
       centered: the prior's means are 0, as in the paper; default: the weights at the start.
 
@@ -99,14 +104,14 @@ def mesu(
     >>> loss = lambda w, x: ((w - x) ** 2).mean()
     >>> tx = optax.chain(neuroml.mesu(loss, prior=0.5), optax.sgd(0.25))
     >>> w, x = jnp.zeros(3), jnp.ones(3)
-    >>> state, grads = tx.init(w), jnp.zeros(3)                                  # the rule takes its own gradient
+    >>> state, grads, update = tx.init(w), jnp.zeros(3), jax.jit(tx.update)      # the rule takes its own gradient
     >>> for step in range(100):
-    ...     updates, state = tx.update(grads, state, w, batch=x, key=jax.random.key(step))
+    ...     updates, state = update(grads, state, w, batch=x, key=jax.random.key(step))
     ...     w = w + updates
     >>> bool((abs(w - 1) < 0.2).all()), bool((state[0].spread < 0.5).all())      # learnt, and surer of it
     (True, True)
     """
-    bounds = {"samples": samples, "prior": prior, "window": window}
+    bounds = {"samples": samples, "prior": prior, "window": window, "examples": examples}
     for name, value in bounds.items():
         if isinstance(value, float | int) and value <= 0:
             raise UsageError(f"{name}={value} must be positive.")
@@ -115,10 +120,11 @@ def mesu(
     def init(params):
         spread = jax.tree.map(lambda p: jnp.full(jnp.shape(p), core.leaf(prior)), params)
         start = optax.tree.zeros_like(params) if centered else core.remembered(params, params)
-        return MESUState(spread, start, core.leaf(strength), core.leaf(prior), core.leaf(window), sampling)
+        numbers = map(core.leaf, (strength, prior, window, examples))
+        return MESUState(spread, start, *numbers, sampling)
 
     def mesu(updates, state, params, *, batch, key, all_params=None, **_):
-        state = core.live(state, strength=strength, prior=prior, window=window)
+        state = core.live(state, strength=strength, prior=prior, window=window, examples=examples)
         still = lambda seen, every: optax.tree.zeros_like(every) if core.is_hidden(seen) else seen
         every = core.whole("mesu", params, all_params)
         around = jax.tree.map(still, state.spread, every, is_leaf=core.is_hidden)
@@ -128,10 +134,11 @@ def mesu(
 
         def settle(spread, slope):
             drift = spread * (variance - spread**2) / (2 * memory)
-            return jnp.clip(spread - spread**2 * slope / 2 + drift, 0.01 * state.prior, 10 * state.prior)
+            surer = spread - spread**2 * state.examples * slope / 2 + drift
+            return jnp.clip(surer, 0.01 * state.prior, 10 * state.prior)
 
         def exchange(update, slope, spread, param, start):
-            wanted = spread**2 / variance * (slope + (param - start) / memory)
+            wanted = spread**2 / variance * (slope + (param - start) / (state.examples * memory))
             return (update + state.strength * (wanted - update)).astype(update.dtype)
 
         moved = jax.tree.map(exchange, updates, slopes, state.spread, params, state.start)

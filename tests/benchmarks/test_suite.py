@@ -44,7 +44,7 @@ def test_a_suite_names_only_what_there_is(name):
         assert set(one.hyperparameters.get(method, {})) <= {"learning_rate", *methods[method].hyperparameters}
         assert set(one.grids.get(method, {})) <= {"learning_rate", *methods[method].hyperparameters}
         assert set(one.options.get(method, {})) <= set(methods[method].options)
-    for job in runner.jobs_of(one, one.methods, one.scenarios):
+    for job in runner.jobs_of(one, one.methods, one.scenarios, asked=False):
         assert all(isinstance(number, float) for number in job.hyperparameters.values()), job
         assert job.experiment.options == job.options
         config_hash(job.config)
@@ -194,3 +194,10 @@ def test_files_tell_data_sets_and_scenarios_apart():
     other = runner.Job(dataclasses.replace(DIGITS, data="mnist"), "task", "naive")
     assert runner.file_of(Path("out"), job, "digits") == Path("out/split_digits.class.jsonl")
     assert runner.file_of(Path("out"), other, "digits") == Path("out/split_digits.mnist.task.jsonl")
+
+
+def test_a_method_that_must_be_told_the_task_is_left_out_where_none_asked_for_it():
+    one = suite.load("split_mnist")
+    jobs = runner.jobs_of(one, one.methods, ("task", "class"), asked=False)
+    with_it = {job.scenario for job in jobs if job.name == "hat"}
+    assert with_it == {"task"} and {job.scenario for job in jobs if job.name == "ewc"} == {"task", "class"}

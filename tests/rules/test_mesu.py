@@ -14,7 +14,7 @@ LOSS = lambda w, x: 0.5 * ((w - x) ** 2).sum()
 
 @pytest.mark.parametrize("centered", [False, True])
 def test_one_update_is_that_of_the_equations(centered, key):
-    tx = neuroml.mesu(LOSS, prior=0.5, window=20.0, samples=3, centered=centered)
+    tx = neuroml.mesu(LOSS, prior=0.5, window=20.0, examples=4.0, samples=3, centered=centered)
     start, x = jnp.array([1.0, -2.0]), jnp.array([0.0, 0.5])
     state, w, spread = tx.init(start), start + 0.3, jnp.array([0.4, 0.2])
     state = state._replace(spread=spread)
@@ -22,9 +22,9 @@ def test_one_update_is_that_of_the_equations(centered, key):
     slopes = w + spread * draws - x
     updates, after = tx.update(jnp.full(2, 9.0), state, w, batch=x, key=key)
     variance, origin = 0.25, jnp.zeros(2) if centered else start
-    mean = slopes.mean(0) + (w - origin) / (20 * variance)
+    mean = slopes.mean(0) + (w - origin) / (4 * 20 * variance)
     np.testing.assert_allclose(updates, spread**2 / variance * mean, rtol=1e-5)
-    shrink = -(spread**2) * (slopes * draws).mean(0) / 2 + spread * (variance - spread**2) / (2 * 20 * variance)
+    shrink = -(spread**2) * 4 * (slopes * draws).mean(0) / 2 + spread * (variance - spread**2) / (2 * 20 * variance)
     np.testing.assert_allclose(after.spread, spread + shrink, rtol=1e-5)
 
 
@@ -46,6 +46,6 @@ def test_the_spread_settles_where_evidence_and_forgetting_balance():
 
 
 def test_bad_input_is_named():
-    for name in ("prior", "window", "samples"):
+    for name in ("prior", "window", "samples", "examples"):
         with pytest.raises(UsageError, match=f"{name}=0"):
             neuroml.mesu(LOSS, **{name: 0})
