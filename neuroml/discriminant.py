@@ -65,6 +65,15 @@ def discriminant(
 
     How ours differs: the covariance is that around the final means, where theirs is around the means as they were when
     an example came, which depends on the order; and it learns from the first example, with no set to begin from.
+
+    >>> from neuroml import features, recall
+    >>> shown = Batch(jnp.eye(2).reshape(2, 2, 1, 1), jnp.arange(2), jnp.zeros(2, int), jnp.ones((2, 2), bool))
+    >>> example = jax.tree.map(lambda leaf: leaf[0], shown)
+    >>> inner, represent = recall.fixed(features.pixels(), example, 1.0), recall.of_features(features.pixels(), 1.0)
+    >>> learner = discriminant(inner, represent, 2, 2, covariance="identity")
+    >>> state, _ = learner.step(learner.init(jax.random.key(0)), shown, jax.random.key(1))
+    >>> learner.predict(learner.settle(state), shown).tolist()
+    [[0.5, -0.5], [-0.5, 0.5]]
     """
     if covariance not in COVARIANCE:
         raise unknown("covariance", covariance, COVARIANCE)

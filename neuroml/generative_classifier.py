@@ -55,6 +55,16 @@ def generative_classifier(
 
     How ours differs: the classes of a batch learn at once, each from its share of it, where theirs learn one after the
     other from batches of their own: as many examples a class, in twice the steps at half the size for two classes.
+
+    >>> from neuroml.autoencoder import autoencoder
+    >>> model = autoencoder((2, 1, 1), [4], 1)
+    >>> learner = generative_classifier(model, optax.adam(0.1), 2, scale=1.0)
+    >>> shown = Batch(jnp.eye(2).reshape(2, 2, 1, 1), jnp.arange(2), jnp.zeros(2, int), jnp.ones((2, 2), bool))
+    >>> state, step = learner.init(jax.random.key(0)), jax.jit(learner.step)
+    >>> for i in range(50):
+    ...     state, _ = step(state, shown, jax.random.key(i))
+    >>> learner.predict(state, shown).argmax(1).tolist()
+    [0, 1]
     """
     if samples < 1:
         raise UsageError(f"samples={samples} must be at least 1.")

@@ -70,6 +70,20 @@ def generative_replay(
 
     How ours differs: the generator of Shin et al. is a GAN. Van de Ven and Tolias average over all heads that were
     learnt, where we draw one for each dream.
+
+    >>> import neuroml
+    >>> from neuroml.autoencoder import autoencoder
+    >>> task = Task(neuroml.mlp((2, 1, 1), [], 2), 1.0)
+    >>> learner = generative_replay(task, optax.adam(0.1), autoencoder((2, 1, 1), [4], 1), 2, 2)
+    >>> first = Batch(jnp.ones((8, 2, 1, 1)), jnp.zeros(8, int), jnp.zeros(8, int), jnp.ones((8, 2), bool))
+    >>> second = first._replace(x=jnp.zeros((8, 2, 1, 1)), y=jnp.ones(8, int), task=jnp.ones(8, int))
+    >>> state, step = learner.init(jax.random.key(0)), jax.jit(learner.step)
+    >>> for batch in (first, second):
+    ...     for i in range(100):
+    ...         state, _ = step(state, batch, jax.random.key(i))
+    ...     state = learner.consolidate(state, batch, jax.random.key(0))
+    >>> [int(learner.predict(state, batch)[0].argmax()) for batch in (first, second)]
+    [0, 1]
     """
     if temperature <= 0:
         raise UsageError(f"temperature={temperature} must be above 0.")

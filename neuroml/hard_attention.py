@@ -66,6 +66,17 @@ def hard_attention(
       Serra, Suris, Miron, Karatzoglou 2018, "Overcoming catastrophic forgetting with hard attention to the task", ICML.
 
     How ours differs: biases are held like the weights that enter the neuron; the gradient's norm is not clipped.
+
+    >>> import neuroml
+    >>> task = Task(neuroml.mlp((2, 1, 1), [8], 2), 1.0)
+    >>> learner = hard_attention(task, optax.adam(0.05), 2, ramp=10)
+    >>> shown = Batch(jnp.eye(2).reshape(2, 2, 1, 1), jnp.arange(2), jnp.zeros(2, int), jnp.ones((2, 2), bool))
+    >>> state, step = learner.init(jax.random.key(0)), jax.jit(learner.step)
+    >>> for i in range(100):
+    ...     state, _ = step(state, shown, jax.random.key(i))
+    >>> state = learner.consolidate(state, shown, jax.random.key(0))
+    >>> learner.predict(state, shown).argmax(1).tolist(), 0 < float(learner.report(state)["used hidden_0"]) < 1
+    ([0, 1], True)
     """
     if ramp < 1 or sharpness <= 1:
         raise UsageError(f"ramp={ramp} must be at least 1, and sharpness={sharpness} above 1.")

@@ -55,6 +55,17 @@ def packnet(
       Mallya and Lazebnik 2018, "PackNet: adding multiple tasks to a single network by iterative pruning", CVPR.
 
     How ours differs: learning and retraining are steps of one stream, with one optimizer, not passes of their own.
+
+    >>> import neuroml
+    >>> from neuroml.streams.stream import Batch
+    >>> task = Task(neuroml.mlp((2, 1, 1), [8], 2), 1.0)
+    >>> learner = packnet(task, optax.adam(0.05), dense_steps=30)
+    >>> shown = Batch(jnp.eye(2).reshape(2, 2, 1, 1), jnp.arange(2), jnp.zeros(2, int), jnp.ones((2, 2), bool))
+    >>> state, step = learner.init(jax.random.key(0)), jax.jit(learner.step)
+    >>> for i in range(50):
+    ...     state, _ = step(state, shown, jax.random.key(i))
+    >>> learner.predict(state, shown).argmax(1).tolist(), float(learner.report(state)["free weights"])
+    ([0, 1], 0.5)
     """
     if dense_steps < 1 or not 0 < pruned < 1:
         raise UsageError(f"dense_steps={dense_steps} must be at least 1, and pruned={pruned} between 0 and 1.")
