@@ -2,11 +2,17 @@
 
 from typing import Any
 
-from neuroml import growing
+import jax
+import jax.numpy as jnp
+
+from neuroml import growing, units
 from neuroml.condensate_methods import CONSOLIDATION_OPTIONS, PROJECTOR, consolidates, may_consolidate
-from neuroml.learner import Learner, make_learner
+from neuroml.cost import one_in
+from neuroml.imagining import imagined
+from neuroml.learner import Learner, Task, make_learner
 from neuroml.method import Method, Settings, Situation, wiring_of
 from neuroml.renewing import renewal
+from neuroml.rules.condensate_projector import CondensateProjectorState
 from neuroml.rules.growth import growth
 
 
@@ -19,9 +25,36 @@ def _growing(at: Situation, given: Settings) -> Learner:
         return growing.reserve(params, names, given["alive_percent"] / 100), state
 
     own = {name: given[name] for name in ("number", "patience", "youth_gain", "when", "directions")}
-    rule = growth(names, target=given["target"], **own)
+    rule = growth(names, lambda key: network.init(key)[0], target=given["target"], **own)
     task = at.task._replace(network=network._replace(init=init))
-    return make_learner(task, renewal(may_consolidate(at, given), rule, names), activity=True)
+    learner = make_learner(task, renewal(may_consolidate(at, given), rule, names), activity=True)
+    return _imagining(learner, task, names) if given["imagines"] else learner
+
+
+def _imagining(inner: Learner, task: Task, names: Any) -> Learner:
+    """The learner whose projector imagines what new neurons would have answered, whenever some are born."""
+    is_projector = lambda node: isinstance(node, CondensateProjectorState)
+
+    def step(state, batch, key):
+        state, info = inner.step(state, batch, key)
+        found, own = units.find(names, state.params), state.opt_state
+        born = {name: one & own.rule.neurons[name].alive for name, one in own.rule.renewed.items()}
+        capture = lambda x: task.network.capture(state.params, {}, x.reshape(-1, *batch.x.shape[1:]))[2]
+        imagine = lambda one: imagined(one, capture, state.params, found, born, key, first=_first(found))
+        change = lambda node: imagine(node) if is_projector(node) else node
+        some = jnp.any(jnp.array([one.any() for one in born.values()]))
+        fill = lambda base: jax.tree.map(change, base, is_leaf=is_projector)
+        with one_in(10):  # of the steps bear neurons at most, with a patience of 10 or more
+            base = jax.lax.cond(some, fill, lambda base: base, own.base)
+        return state._replace(opt_state=own._replace(base=base)), info
+
+    return inner._replace(step=step)
+
+
+def _first(found: Any) -> str:
+    """Returns the layer that reads the inputs: it makes neurons and reads none."""
+    made = {home for part in found.values() for home in part.makers}
+    return (made - {home for part in found.values() for home in part.readers}).pop()
 
 
 methods: dict[str, Method] = {
@@ -34,10 +67,17 @@ methods: dict[str, Method] = {
         activity=True,
     ),
     "growth": Method(
-        "neurons are born while the stream goes on, away from what is consolidated",
+        "neurons are born while the stream goes on, and what they would have answered before is held",
         learner=_growing,
-        hyperparameters={"number": 8.0, "patience": 50.0, "target": 0.1, "youth_gain": 2.0, **PROJECTOR},
-        options={"alive_percent": 25, "when": "plateau", "directions": "free", **CONSOLIDATION_OPTIONS},
+        hyperparameters={"number": 8.0, "patience": 50.0, "target": 0.1, "youth_gain": 1.0, **PROJECTOR},
+        options={
+            "alive_percent": 25,
+            "when": "plateau",
+            "directions": "random",
+            "imagines": True,
+            **CONSOLIDATION_OPTIONS,
+        },
         boundaries=consolidates,
+        young={"imagines": False},
     ),
 }

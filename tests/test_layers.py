@@ -36,7 +36,7 @@ LAYERS = [
         "modules.gated",
     },
     {*RULES, "streams.sources", "streams.layout", "autoencoder"},
-    {"streams.repeated"},
+    {"streams.repeated", "imagining"},
     {"streams.scenarios", "modules"},
     {"streams"},
     {"learner"},

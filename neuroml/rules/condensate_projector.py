@@ -204,6 +204,20 @@ def _condense(state: CondensateProjectorState, one: Condensate) -> Condensate:
     return jax.tree.map(lambda kept, changed: jnp.where(one.batches > 0, changed, kept), one, new)
 
 
+def held(one: Condensate) -> Float[Array, "inputs inputs"]:
+    """Returns the second moment that the core of a layer holds, summed over consolidations."""
+    return _spread(one.basis, one.energy)
+
+
+def rebuilt(one: Condensate, total: Float[Array, "inputs inputs"]) -> Condensate:
+    """Returns the layer with this second moment in its core; valence and occupancy go along as far as they can."""
+    values, vectors = jnp.linalg.eigh(total)
+    rank = one.basis.shape[1]
+    basis = vectors[:, ::-1][:, :rank]
+    seen = {name: _seen_from(basis, one.basis, getattr(one, name)) for name in ("valence", "occupancy")}
+    return one._replace(basis=basis, energy=jnp.maximum(values[::-1][:rank], 0), **seen)
+
+
 def _spread(basis: Array, values: Array) -> Array:
     """Returns the matrix with these eigenvectors and eigenvalues."""
     return (basis * values) @ basis.T
