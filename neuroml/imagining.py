@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from neuroml import projection, units
+from neuroml.errors import UsageError
 from neuroml.rules.condensate_projector import Condensate, CondensateProjectorState, held, rebuilt
 
 
@@ -44,9 +45,18 @@ def imagined(
       first: path of the layer that reads the inputs; it must have a bias, which counts consolidations.
       samples: how many inputs are drawn.
 
+    Raises:
+      UsageError: the first layer is a convolution, whose core knows patches and not whole inputs, or has no bias.
+
     Reference: none that we know; Gaussian feature replay (FeTrIL, FeCAM and others) draws features, not inputs, and
     rehearses them, where this only fills rows of second moments.
     """
+    layer = projection.layers(params)[first]
+    if len(layer.shape) != 2 or layer.bias is None:
+        raise UsageError(
+            f"inputs are imagined from the core of a dense first layer with a bias; {first!r} is none: without "
+            "imagining (`growth.imagines=False`), answers that new neurons would have given before are not held."
+        )
     core = state.layers[first]
     total = jnp.maximum(held(core)[-1, -1], 1e-6)  # the input of the bias is 1, so this counts consolidations
     rows = projection.inputs(params, capture(_drawn(core, total, key, samples)))

@@ -120,8 +120,9 @@ def mesu(
     def init(params):
         spread = jax.tree.map(lambda p: jnp.full(jnp.shape(p), core.leaf(prior)), params)
         start = optax.tree.zeros_like(params) if centered else core.remembered(params, params)
-        numbers = map(core.leaf, (strength, prior, window, examples))
-        return MESUState(spread, start, *numbers, sampling)
+        numbers = {"strength": strength, "prior": prior, "window": window, "examples": examples}
+        leaves = {name: core.leaf(value) for name, value in numbers.items()}
+        return MESUState(spread, start, **leaves, sampling=sampling)
 
     def mesu(updates, state, params, *, batch, key, all_params=None, **_):
         state = core.live(state, strength=strength, prior=prior, window=window, examples=examples)
