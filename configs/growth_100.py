@@ -23,7 +23,7 @@ suite = dataclasses.replace(
         "fixed": {"learning_rate": 0.5, "scale": 0.6},
         "growth": {"learning_rate": 0.5, "scale": 0.6, "number": 32.0, "patience": 10.0},
     },
-    options={"fixed": {"consolidates": True}, "growth": {"consolidates": True}},
+    options={"fixed": {"consolidates": True}, "growth": {"consolidates": True, "pairs": True}},
     grids={
         "fixed": {"learning_rate": (0.3, 0.3, 0.5, 0.5), "scale": (0.3, 0.6, 0.3, 0.6)},
         "growth": {"number": (8.0, 8.0, 32.0, 32.0), "patience": (50.0, 10.0, 50.0, 10.0)},

@@ -122,6 +122,28 @@ def towards(
     return projection.replace(fresh, projection.matrices(fresh) | scaled)
 
 
+def twins(fresh: Any, found: Mapping[str, units.Units], born: Mapping[str, Bool[Array, " size"]]) -> Any:
+    """Returns fresh weights in which neurons born together are pairs: the same weights in, opposite weights out.
+
+    What the two hand on cancels, so that the function stays, and yet their weights begin as a network's do. Outgoing
+    weights of a neuron left over are zero.
+
+    >>> layer = lambda kernel: {"kernel": jnp.array(kernel)}
+    >>> fresh = {"a": layer([[1.0, 2.0, 3.0]]), "b": layer([[4.0], [5.0], [6.0]])}
+    >>> names = {"a": {"kernel": ("input", "hidden")}, "b": {"kernel": ("hidden", "output")}}
+    >>> pairs = twins(fresh, units.find(names, fresh), {"hidden": jnp.array([True, False, True])})
+    >>> pairs["a"]["kernel"].tolist(), pairs["b"]["kernel"].ravel().tolist()
+    ([[1.0, 2.0, 1.0]], [4.0, 0.0, -4.0])
+    """
+    firsts, signs = {}, {}
+    for name, which in born.items():
+        rank, places = jnp.cumsum(which) - 1, jnp.argsort(~which, stable=True)
+        second, paired = which & (rank % 2 == 1), which & ((rank ^ 1) < which.sum())
+        firsts[name] = jnp.where(second, places[jnp.maximum(rank - 1, 0)], jnp.arange(which.size))
+        signs[name] = jnp.where(paired, jnp.where(second, -1.0, 1.0), 0.0)
+    return units.dampen(found, units.transplant(found, fresh, firsts, share=False), signs)
+
+
 def spare_young(opt_state: Any, wiring: Any, importance: Any) -> Any:
     """Returns importance that leaves out young neurons: what they know is not settled, and is not consolidated yet.
 

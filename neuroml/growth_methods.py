@@ -25,7 +25,7 @@ def _growing(at: Situation, given: Settings) -> Learner:
         return growing.reserve(params, names, given["alive_percent"] / 100), state
 
     own = {name: given[name] for name in ("number", "patience", "youth_gain", "when", "directions")}
-    rule = growth(names, lambda key: network.init(key)[0], target=given["target"], **own)
+    rule = growth(names, lambda key: network.init(key)[0], target=given["target"], pairs=bool(given["pairs"]), **own)
     task = at.task._replace(network=network._replace(init=init))
     learner = make_learner(task, renewal(may_consolidate(at, given), rule, names), activity=True)
     return _imagining(learner, task, names) if given["imagines"] else learner
@@ -75,9 +75,10 @@ methods: dict[str, Method] = {
             "when": "plateau",
             "directions": "random",
             "imagines": True,
+            "pairs": False,
             **CONSOLIDATION_OPTIONS,
         },
         boundaries=consolidates,
-        young={"imagines": False},
+        young={"imagines": False, "pairs": False},
     ),
 }

@@ -103,7 +103,13 @@ def outgoing(found: Mapping[str, Units], tree: Any) -> dict[str, Float[Array, " 
 
 
 def pull(
-    found: Mapping[str, Units], updates: Any, params: Any, fresh: Any, share: Mapping[str, Float[Array, " size"]]
+    found: Mapping[str, Units],
+    updates: Any,
+    params: Any,
+    fresh: Any,
+    share: Mapping[str, Float[Array, " size"]],
+    *,
+    silent: bool = True,
 ) -> Any:
     """Returns updates that move neurons towards a fresh start: the given share of the way, 1 all of it.
 
@@ -116,12 +122,13 @@ def pull(
       params: the weights.
       fresh: weights of a new network.
       share: for some populations, how far each neuron goes.
+      silent: outgoing weights go to zero; else to those of `fresh`, too.
     """
     leaves, structure = jax.tree.flatten(updates)
     old, new = jax.tree.leaves(params), jax.tree.leaves(fresh)
     for place, part, enters in _places(found, updates, share):
         part = part.astype(leaves[place].dtype)
-        target = new[place].astype(part.dtype) if enters else 0.0
+        target = 0.0 if silent and not enters else new[place].astype(part.dtype)
         leaves[place] = (1 - part) * leaves[place] + part * (target - old[place])
     return structure.unflatten(leaves)
 

@@ -29,6 +29,7 @@ def growth(
     target: ArrayLike = 0.0,
     where: str = "score",
     directions: str = "free",
+    pairs: bool = False,
     maturity: ArrayLike = 100,
     youth_gain: ArrayLike = 2.0,
     apoptosis: ArrayLike = 0.0,
@@ -69,6 +70,8 @@ def growth(
       target: of the loss; a plateau below it is good enough.
       where: "score", or "random", the content-free control: any population with room.
       directions: "free": away from what was consolidated; or "random", the content-free control: as drawn.
+      pairs: neurons are born in pairs that listen alike and hand on opposite weights, drawn like all others: the
+        function is the same, and no weight starts from zero.
       maturity: updates until a neuron is grown up.
       youth_gain: of the steps of a newborn's incoming weights; 1 is inert.
       apoptosis: share of the mean utility below which a neuron dies, in [0, 1); 0 is inert.
@@ -146,7 +149,9 @@ def growth(
             drawn = growing.draw(for_birth, params) if fresh is None else _fitting(fresh(for_birth), params)
             free = {home: state.ground[home].free for home in nursery.makers(found)} if directions == "free" else {}
             share = {name: which.astype(jnp.float32) for name, which in born.items()}
-            return units.pull(found, steps, params, growing.towards(drawn, free, found, dead), share)
+            fresh_ones = growing.towards(drawn, free, found, dead)
+            fresh_ones = growing.twins(fresh_ones, found, born) if pairs else fresh_ones
+            return units.pull(found, steps, params, fresh_ones, share, silent=not pairs)
 
         updates = jax.lax.cond(some, bear, lambda steps: steps, updates)
         gone = units.touched(found, params, dead)
