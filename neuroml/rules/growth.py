@@ -43,7 +43,7 @@ def growth(
 
     Weights are allocated at full capacity; `neuroml.reserve` sets most neurons to zero, and the rule keeps them there
     whatever the optimizer does. Where growth is due, `number` of them are born in one population: incoming weights
-    and bias are drawn, outgoing weights are zero, so that the function is the same after the birth.
+    and bias are drawn, outgoing weights are zero (in `pairs` they cancel): the function is the same after the birth.
 
         when    "plateau"    fast >= (1 - threshold) * slow  and  fast > target     fast, slow: running means of `value`
                 "surprise"   fast > (1 + threshold) * slow
@@ -94,7 +94,9 @@ def growth(
     Reference:
       Zero outgoing weights: Evci et al. 2022, ICLR, "GradMax: growing neural networks using gradient information";
       when and where by score and cost: Mitchell et al. 2023, "Self-expanding neural networks". Adult neurogenesis:
-      Aimone et al. 2014, "Regulation and function of adult neurogenesis", Physiol. Rev. 94:991.
+      Aimone et al. 2014, "Regulation and function of adult neurogenesis", Physiol. Rev. 94:991. Whole networks that
+      begin as pairs which cancel: Zhang et al. 2020, "A type of generalization error induced by initialization in deep
+      neural networks", MSML.
 
     How ours differs: capacity and weights at zero in place of new arrays; directions that earlier inputs do not occupy
     in place of those of the largest gradient; as score the steps that the optimizer makes (under Adam these say little

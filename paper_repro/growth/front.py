@@ -16,7 +16,7 @@ from benchmarks import plots, results
 from benchmarks.statistics import Interval, mean_interval
 
 HOME = Path(__file__).parent / "results"
-PLAIN = {"when": "plateau", "directions": "free"}
+PLAIN = {"when": "plateau", "directions": "random", "imagines": True, "pairs": True}
 INPUTS, OUTPUTS = 784, 10
 
 
@@ -29,7 +29,10 @@ def allocated(hidden: list[int]) -> int:
 def name_of(record: Mapping[str, Any]) -> str:
     """Returns the method, with the settings by which a control differs from it."""
     given = record["config"]["hyperparameters"]
-    changed = [f"{key}={given[key]}" for key, usual in PLAIN.items() if given.get(key, usual) != usual]
+    if record["method"] != "growth":
+        return record["method"]
+    # The two last ones are named in a result only where they are on.
+    changed = [f"{key}={given.get(key, False)}" for key, usual in PLAIN.items() if given.get(key, False) != usual]
     return " ".join([record["method"], *changed])
 
 

@@ -130,6 +130,26 @@ def test_a_birth_leaves_the_function_as_it_is(directions):
     assert all((value > 0).all() for value in new.values()), "the newborn listen"
 
 
+@pytest.mark.parametrize("number", [2, 3])
+def test_pairs_leave_the_function_as_it_is_and_their_weights_do_not_start_from_zero(number):
+    """Of three that are born two are a pair, and the one left over hands on nothing."""
+    tx = neuroml.growth(NAMES, network, when="steps", patience=1, number=number, directions="random", pairs=True)
+    before, _ = capture(SMALL)
+    updates, state = still(tx, tx.init(SMALL))
+    params = optax.apply_updates(SMALL, updates)
+    same(capture(params)[0], before, atol=1e-5)
+    assert_dead_are_zero(params, state)
+    ((name, which),) = [(name, one) for name, one in state.renewed.items() if one.any()]
+    part = units.find(NAMES, params)[name]
+    entering, leaving = params[part.makers[0]], params[part.readers[0]]["kernel"]
+    first, second, *left = np.flatnonzero(which)
+    same(entering["kernel"][:, first], entering["kernel"][:, second])
+    same(entering["bias"][first], entering["bias"][second])
+    same(leaving[first], -leaving[second])
+    assert abs(leaving[first]).max() > 0.1 and len(left) == number - 2
+    assert not leaving[np.array(left, int)].any()
+
+
 def growing_room(state):
     return sum(int((~one.alive).sum()) for one in state.neurons.values())
 
