@@ -31,9 +31,11 @@ def imagined(
     r"""Returns the projector with rows for new neurons in the cores of the layers that they feed.
 
         x ~ N(mean, covariance) of the inputs of `first`, as its core has them summed over T consolidations
-        core[i, j] <- T * mean over x of a_i(x) a_j(x)   where neuron i or j is new;  a: inputs of the layer
+        M = mean over x of a(x) a(x)^T,   a: inputs of a layer, of which n are new neurons and o are not
+        B = M_no M_oo^-1                  (with a small ridge)
+        core_no <- B core_oo,   core_nn <- B core_oo B^T + T (M_nn - B M_on)
 
-    A core of which no eigenvalue may be negative results: those that are become zero.
+    So new neurons answer to what is remembered as they answer to what is drawn, and no eigenvalue becomes negative.
 
     Args:
       state: of the projector; unchanged before its first consolidation.
