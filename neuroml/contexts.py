@@ -73,7 +73,7 @@ def gated(task: Task, transform: optax.GradientTransformation, tasks: int, share
 
     def init(key):
         state = plain.init(key)
-        off = _drawn(jax.random.fold_in(key, 1), _populations(task, state.params), tasks, share)
+        off = _drawn(jax.random.fold_in(key, 1), populations(task, state.params), tasks, share)
         return state._replace(opt_state=GatedState(state.opt_state, off))
 
     def step(state, batch, key):
@@ -97,9 +97,10 @@ def _at(state: LearnerState, task: Array) -> LearnerState:
     return jax.tree.map(lambda leaf: leaf[task], state)
 
 
-def _populations(task: Task, params: Any) -> dict[str, units.Units]:
+def populations(task: Task, params: Any) -> dict[str, units.Units]:
+    """Returns the neurons between layers that a task may gate."""
     if task.network.wiring is None:
-        raise UsageError("gates silence neurons, and the network has no wiring: give its `Network` one.")
+        raise UsageError("gates belong to neurons, and the network has no wiring: give its `Network` one.")
     return units.find(task.network.wiring(params), params)
 
 
@@ -118,7 +119,7 @@ def _silenced(task: Task, off: dict[str, Array]) -> Task:
     network = task.network
 
     def cut(params):
-        gone = units.entering(_populations(task, params), params, off)
+        gone = units.entering(populations(task, params), params, off)
         return jax.tree.map(lambda leaf, silent: jnp.where(silent, 0, leaf), params, gone)
 
     apply = lambda params, *rest: network.apply(cut(params), *rest)

@@ -8,6 +8,7 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from neuroml import losses, units
+from neuroml.contexts import populations
 from neuroml.errors import UsageError
 from neuroml.learner import Learner, LearnerState, StepInfo, Task
 from neuroml.streams.stream import Batch
@@ -44,8 +45,9 @@ def hard_attention(
         loss       = ce + thrift * sum mask (1 - used) / sum (1 - used)
         step of a weight that joins neurons i and j is multiplied by 1 - min(used_i, used_j)
 
-    Inputs and outputs have no mask: a first-layer weight is held as its neuron is used, and where outputs belong to one
-    task each, a head's weights learn in that task only.
+    Inputs and outputs have no mask: a first-layer weight is held as its neuron is used. The head is not held: outputs
+    belong to one task each, and their weights learn in that task only. Arrays of no layer (a normalization's) never
+    learn.
 
     Args:
       task: the network, whose wiring must name its neurons.
@@ -65,7 +67,8 @@ def hard_attention(
     Reference:
       Serra, Suris, Miron, Karatzoglou 2018, "Overcoming catastrophic forgetting with hard attention to the task", ICML.
 
-    How ours differs: biases are held like the weights that enter the neuron; the gradient's norm is not clipped.
+    How ours differs: the optimizer's step is held, not the gradient, which is the same for plain SGD; biases are held
+    like the weights that enter the neuron; the gradient's norm is not clipped.
 
     >>> import neuroml
     >>> task = Task(neuroml.mlp((2, 1, 1), [8], 2), 1.0)
@@ -81,14 +84,9 @@ def hard_attention(
     if ramp < 1 or sharpness <= 1:
         raise UsageError(f"ramp={ramp} must be at least 1, and sharpness={sharpness} above 1.")
 
-    def found_in(params: Any) -> dict[str, units.Units]:
-        if task.network.wiring is None:
-            raise UsageError("masks gate neurons, and the network has no wiring: give its `Network` one.")
-        return units.find(task.network.wiring(params), params)
-
     def init(key: PRNGKeyArray) -> LearnerState:
         params, _ = task.network.init(key)
-        found = found_in(params)
+        found = populations(task, params)
         draw = lambda number, size: jax.random.normal(jax.random.fold_in(key, number + 1), (tasks, size))
         embeddings = {name: draw(number, part.size) for number, (name, part) in enumerate(found.items())}
         used = {name: jnp.zeros(part.size) for name, part in found.items()}
@@ -99,7 +97,7 @@ def hard_attention(
         return {name: jax.nn.sigmoid(s * rows[number]) for name, rows in embeddings.items()}
 
     def answer(params: Any, gates: Masks, batch: Batch) -> Array:
-        return task.predict(units.dampen(found_in(params), params, gates), batch)
+        return task.predict(units.dampen(populations(task, params), params, gates), batch)
 
     def step(state, batch, key):
         del key
@@ -114,11 +112,11 @@ def hard_attention(
 
         learnt = (state.params, own.embeddings)
         (_, (loss, logits)), (grads, slopes) = jax.value_and_grad(objective, has_aux=True)(learnt)
-        free = units.between(found_in(state.params), state.params, own.used)
+        free = units.between(populations(task, state.params), state.params, own.used)
         held = lambda tree: jax.tree.map(lambda leaf, used: (1 - used) * leaf, tree, free)
         slopes = jax.tree.map(lambda slope, at: slope * _steeper(at, s, sharpness), slopes, own.embeddings)
         updates: Any
-        updates, inner = transform.update((held(grads), slopes), own.inner, learnt)
+        updates, inner = transform.update((grads, slopes), own.inner, learnt)
         moves, shifts = updates
         embeddings = optax.apply_updates(own.embeddings, shifts)
         bounded = jax.tree.map(lambda rows: jnp.clip(rows, -LARGEST_EMBEDDING, LARGEST_EMBEDDING), embeddings)

@@ -219,10 +219,24 @@ def entering(found: Mapping[str, Units], params: Any, chosen: Mapping[str, Bool[
 
 
 def between(found: Mapping[str, Units], params: Any, values: Mapping[str, Float[Array, " size"]]) -> Any:
-    """Returns a tree like the weights: of each the smallest value among the neurons that it joins, else 1."""
+    """Returns a tree like the weights: the smallest value among the neurons that each joins.
+
+    Layers that make no population, such as a head, have 0, and arrays of no layer 1.
+
+    >>> layer = lambda *shape: {"kernel": jnp.zeros(shape), "bias": jnp.zeros(shape[1:])}
+    >>> names = {"a": {"kernel": ("input", "hidden")}, "b": {"kernel": ("hidden", "output")}}
+    >>> params = {"a": layer(1, 2), "b": layer(2, 1)}
+    >>> tree = between(find(names, params), params, {"hidden": jnp.array([0.25, 0.5])})
+    >>> tree["a"]["kernel"].tolist(), tree["b"]["kernel"].tolist(), tree["b"]["bias"].tolist()
+    ([[0.25, 0.5]], [[0.0], [0.0]], [0.0])
+    """
     leaves, structure = jax.tree.flatten(jax.tree.map(lambda leaf: jnp.ones(jnp.shape(leaf)), params))
     for place, value, _ in _places(found, params, values):
         leaves[place] = jnp.minimum(leaves[place], value)
+    making = {home for part in found.values() for home in part.makers}
+    for home, layer in projection.layers(params).items():
+        for place in (p for p in layer[:2] if p is not None and home not in making):
+            leaves[place] = jnp.zeros_like(leaves[place])
     return structure.unflatten(leaves)
 
 

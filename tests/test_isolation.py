@@ -90,10 +90,14 @@ def test_a_step_of_hat_is_that_of_its_loss_with_slopes_made_steeper_and_used_wei
     steeper = sharpness * (jnp.cosh(s * at) + 1) / (s * (jnp.cosh(at) + 1))
     expected = at - 0.1 * steeper * slopes["hidden_0"]
     np.testing.assert_allclose(after.opt_state.embeddings["hidden_0"], expected, rtol=1e-4, atol=1e-6)
-    # Held once on the gradient and once on the step.
-    hold = (1 - jnp.minimum(used["hidden_0"][:, None], used["hidden_1"])) ** 2
+    hold = 1 - jnp.minimum(used["hidden_0"][:, None], used["hidden_1"])
     moved = after.params["layers"][1]["kernel"] - state.params["layers"][1]["kernel"]
     np.testing.assert_allclose(moved, -0.1 * hold * grads["layers"][1]["kernel"], rtol=1e-4, atol=1e-7)
+    for name, slope in grads["head"].items():  # however used the neurons are that it reads
+        assert abs(slope).max() > 0
+        np.testing.assert_allclose(
+            after.params["head"][name] - state.params["head"][name], -0.1 * slope, rtol=1e-3, atol=1e-7
+        )
 
 
 def test_packnet_keeps_the_largest_of_what_is_free():
