@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from neuroml import core
 from neuroml.errors import UsageError
@@ -143,6 +143,26 @@ def sample(state: MemoryState, n: int, key: PRNGKeyArray, among: Array | None = 
     ticket = jax.random.randint(key, (n,), 0, jnp.maximum(count[-1], 1))
     slot = jnp.minimum(jnp.searchsorted(count, ticket + 1), count.size - 1)
     return jax.tree.map(lambda kept: kept[slot], state.items)
+
+
+def sample_distinct(
+    state: MemoryState, n: int, key: PRNGKeyArray, among: Array | None = None
+) -> tuple[Any, Float[Array, " drawn"]]:
+    """Draws n examples without replacement, or all where fewer are stored, and says how much each weighs.
+
+    Args are those of `sample`. Returns min(n, capacity) examples and weights that sum to 1: equal for those that were
+    drawn, 0 for what fills up the shape (all 0 from an empty memory).
+
+    >>> memory = ring(4)
+    >>> state = memory.add(memory.init(jnp.int32(0)), jnp.array([5, 6]), jax.random.key(0))
+    >>> drawn, weights = sample_distinct(state, 3, jax.random.key(1))
+    >>> sorted(drawn[:2].tolist()), weights.tolist()
+    ([5, 6], [0.5, 0.5, 0.0])
+    """
+    held = stored(state) if among is None else among
+    shuffled = jnp.argsort(jnp.where(held, jax.random.uniform(key, held.shape), 2.0))[:n]  # those held come first
+    weights = held[shuffled] / jnp.maximum(held[shuffled].sum(), 1)
+    return jax.tree.map(lambda kept: kept[shuffled], state.items), weights
 
 
 def sample_or(state: MemoryState, n: int, key: PRNGKeyArray, batch: Any) -> tuple[Any, Array]:

@@ -117,6 +117,19 @@ def test_samples_are_uniform_over_what_is_stored_and_never_blank():
         assert stats.chisquare(counts).pvalue > 1e-3
 
 
+def test_distinct_samples_repeat_nothing_and_weigh_equally():
+    store = memory.class_balanced(9, 3, label=lambda batch: batch % 10)
+    state = jax.jit(store.add)(store.init(jnp.int32(0)), jnp.array([10, 20, 30, 32]), KEYS[0])
+    for n, expected in ((3, [1 / 3] * 3), (6, [0.25] * 4 + [0.0] * 2), (20, [0.25] * 4 + [0.0] * 5)):
+        drawn, weights = jax.jit(memory.sample_distinct, static_argnames="n")(state, n=n, key=KEYS[1])
+        np.testing.assert_allclose(weights, expected, rtol=1e-6)
+        kept = drawn[weights > 0].tolist()
+        assert len(set(kept)) == len(kept) and set(kept) <= {10, 20, 30, 32}
+    firsts = jax.jit(jax.vmap(lambda key: memory.sample_distinct(state, 1, key)[0][0]))(KEYS)
+    assert stats.chisquare(np.bincount(firsts, minlength=33)[[10, 20, 30, 32]]).pvalue > 1e-3
+    assert (memory.sample_distinct(store.init(jnp.int32(0)), 3, KEYS[0])[1] == 0).all()
+
+
 def test_older_is_what_was_stored_before_the_last_tick():
     store = memory.ring(5)
     add = jax.jit(store.add)

@@ -27,8 +27,13 @@ class Reference:
 
     def gradient(self, params: Any, stored: memory.MemoryState, key: Any) -> Any:
         """Returns the gradient of the loss on examples of earlier tasks."""
-        past = memory.sample(stored, self.batch_size, key, memory.older(stored))
-        return jax.grad(self.loss)(params, past)
+        past, weights = memory.sample_distinct(stored, self.batch_size, key, memory.older(stored))
+        alone = jax.tree.map(lambda leaf: leaf[:, None], past)  # batches of one: few may be stored, and weigh equally
+
+        def mean(params):
+            return weights @ jax.vmap(self.loss, (None, 0))(params, alone)
+
+        return jax.grad(mean)(params)
 
     def keep(self, stored: memory.MemoryState, data: Any, key: Any) -> memory.MemoryState:
         """Stores as many examples of a task that ends as it is due, drawn at random."""
@@ -78,7 +83,7 @@ def agem(
         updates = g                                         elsewhere
 
     Args:
-      loss: `(params, batch) -> scalar`, a mean over the batch.
+      loss: `(params, batch) -> scalar`, a mean over the batch; here of single examples.
       example: one example without its batch axis, for the shapes: any tree that `loss` takes in batches.
       store: what to keep: `neuroml.memory.reservoir(200)`, `ring`, `class_balanced`.
       batch_size: how many stored examples make r.
@@ -98,7 +103,7 @@ def agem(
       Chaudhry et al. 2019, "Efficient lifelong learning with A-GEM", ICLR, equation 11.
 
     How ours differs: the authors' code and Mammoth's store a fixed share of the capacity as a task ends, which `each`
-    does; by default nothing need be known of tasks to come. Stored examples are drawn with replacement.
+    does; by default nothing need be known of tasks to come.
 
     >>> loss = lambda w, batch: jnp.mean(batch @ w)
     >>> tx = agem(loss, jnp.zeros(2), memory.ring(1), batch_size=1)

@@ -56,6 +56,16 @@ def test_what_is_stored_since_the_last_consolidation_is_not_past():
     np.testing.assert_array_equal(answer(rule, state, -X[0])[0], -X[0])
 
 
+def test_few_stored_examples_weigh_equally():
+    """Three are stored and eight are asked for: the past is their mean, and no lot makes one of them heavier."""
+    rule = neuroml.agem(loss, jnp.zeros(3), memory.ring(5), batch_size=8)
+    stored = jnp.asarray(RNG.normal(size=(3, 3)), jnp.float32)
+    _, state = rule.update(jnp.zeros(3), rule.init(W), W, batch=stored, key=jax.random.key(0))
+    r = np.asarray(stored.mean(0))
+    after, _ = answer(rule, core.consolidate(state, W), jnp.asarray(-r))
+    np.testing.assert_allclose(after, 0, atol=1e-6)
+
+
 def test_a_share_of_a_task_is_stored_as_it_ends():
     rule = neuroml.agem(loss, jnp.zeros(3), memory.ring(4), batch_size=2, each=2)
     data = jnp.asarray(RNG.normal(size=(6, 3)), jnp.float32)
