@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         wiring,
     )
     from neuroml.core import consolidate, describe, penalty, rule
+    from neuroml.deepening import deepen
     from neuroml.experiment import Experiment
     from neuroml.growing import reserve, spare_young
     from neuroml.importance import fisher, sensitivity
@@ -169,6 +170,7 @@ _RULES = (
     "weight_clipping",
 )
 _HOMES = {
+    "deepen": "deepening",
     "renewal": "renewing",
     "resize": "resizing",
     **dict.fromkeys(("reserve", "spare_young"), "growing"),
@@ -214,6 +216,7 @@ __all__ = [
     "conventions",
     "crelu",
     "decorrelation",
+    "deepen",
     "derpp",
     "describe",
     "discriminant",

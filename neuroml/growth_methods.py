@@ -24,7 +24,7 @@ def _growing(at: Situation, given: Settings) -> Learner:
         params, state = network.init(key)
         return growing.reserve(params, names, given["alive_percent"] / 100), state
 
-    own = {name: given[name] for name in ("number", "patience", "youth_gain", "when", "directions")}
+    own = {name: given[name] for name in ("number", "patience", "youth_gain", "apoptosis", "when", "directions")}
     rule = growth(names, lambda key: network.init(key)[0], target=given["target"], pairs=bool(given["pairs"]), **own)
     task = at.task._replace(network=network._replace(init=init))
     learner = make_learner(task, renewal(may_consolidate(at, given), rule, names), activity=True)
@@ -69,7 +69,14 @@ methods: dict[str, Method] = {
     "growth": Method(
         "neurons are born while the stream goes on, and what they would have answered before is held",
         learner=_growing,
-        hyperparameters={"number": 8.0, "patience": 50.0, "target": 0.1, "youth_gain": 1.0, **PROJECTOR},
+        hyperparameters={
+            "number": 8.0,
+            "patience": 50.0,
+            "target": 0.1,
+            "youth_gain": 1.0,
+            "apoptosis": 0.0,
+            **PROJECTOR,
+        },
         options={
             "alive_percent": 25,
             "when": "plateau",
@@ -79,6 +86,6 @@ methods: dict[str, Method] = {
             **CONSOLIDATION_OPTIONS,
         },
         boundaries=consolidates,
-        young={"imagines": False, "pairs": False},
+        young={"imagines": False, "pairs": False, "apoptosis": 0.0},
     ),
 }

@@ -29,6 +29,7 @@ LAYERS = [
     {
         "schedule",
         "resizing",
+        "deepening",
         "modules.growable",
         "modules.condensate_memory",
         "modules.reference",

@@ -43,8 +43,14 @@ def test_it_goes_on_with_more_room(names):
     assert [after["compilations"] for after in names[:2]] == [1, 2]
 
 
-def test_it_remembers_beside_another_rule(names):
+def test_it_gets_a_whole_new_layer(names):
+    assert names[2]["params"]["layers"][2]["kernel"].shape == (32, 32)
     assert accuracy(names[2]) > 0.9
-    rule = names[2]["opt_state"].rule
+    assert names[2]["compilations"] == 3
+
+
+def test_it_remembers_beside_another_rule(names):
+    assert accuracy(names[3]) > 0.9
+    rule = names[3]["opt_state"].rule
     assert float(rule.ground["layers/0"].unit) > 0
-    assert all(bool(jax.numpy.isfinite(leaf).all()) for leaf in jax.tree.leaves(names[2]["opt_state"]))
+    assert all(bool(jax.numpy.isfinite(leaf).all()) for leaf in jax.tree.leaves(names[3]["opt_state"]))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import toy
 
-from benchmarks import cli, online_plots, results, runner, suite, summaries, tables, tuning
+from benchmarks import cli, online_plots, raster, results, runner, suite, summaries, tables, tuning
 from neuroml.errors import UsageError
 from neuroml.gate_methods import methods as gates
 from neuroml.growth_methods import methods as growing
@@ -218,10 +218,8 @@ def test_all_suites_of_plasticity_know_their_methods_and_are_about_online_accura
 
 
 def test_the_raster_shows_every_replacement():
-    from paper_repro.plasticity import raster
-
     one = dataclasses.replace(SMALL, hyperparameters={"cbp": {"rate": 0.5, "maturity": 2.0}})
-    found = raster.resets(runner.Job(one, "domain", "cbp"), DATA)
+    found = raster.watched(runner.Job(one, "domain", "cbp"), DATA, raster.renewed)
     assert {name: which.shape for name, which in found.items()} == {"hidden_0": (32, 6), "hidden_1": (32, 5)}
     counted = sum(which.sum() for which in found.values())
     assert counted == records("cbp", one)[0]["report"]["replaced"][-1] > 0
