@@ -15,7 +15,7 @@ from paper_repro.growth.front import INPUTS, OUTPUTS, allocated, name_of
 
 HOME = Path(__file__).parent / "results"
 HIDDEN = [100, 100]
-SHOWN = ("fixed", "growth", "growth when=steps")
+SHOWN = ("fixed", "growth", "growth when=plateau alive_percent=25")
 
 
 def living(record: results.Record) -> list[float]:

@@ -16,7 +16,7 @@ from benchmarks import plots, results
 from benchmarks.statistics import Interval, mean_interval
 
 HOME = Path(__file__).parent / "results"
-PLAIN = {"when": "plateau", "directions": "random", "imagines": True, "pairs": True}
+PLAIN = {"when": "steps", "alive_percent": 50, "directions": "random", "imagines": True, "pairs": True}
 INPUTS, OUTPUTS = 784, 10
 
 

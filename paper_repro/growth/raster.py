@@ -12,12 +12,15 @@ import json
 from pathlib import Path
 
 from benchmarks import commands, raster, runner, suite
+from neuroml.growth_methods import methods
 from neuroml.streams.sources import load
 
 HOME = Path(__file__).parent / "results"
 TASKS = 10
-TURNOVER = {"number": 2.0, "patience": 20.0, "apoptosis": 0.1}
-PANELS = {"births at plateaus": {}, "births and deaths": TURNOVER}
+PANELS = {
+    "births at plateaus": {"when": "plateau", "alive_percent": 25},
+    "births and deaths": {"alive_percent": 25, "number": 4.0, "patience": 20.0, "apoptosis": 0.02},
+}
 
 
 def main() -> None:
@@ -26,8 +29,7 @@ def main() -> None:
     plain = dataclasses.replace(suite.load("growth_100"), tasks=TASKS, hidden=(100, 100))
     data, panels, counts = load(plain.data), {}, {}
     for title, settings in PANELS.items():
-        own = {**plain.hyperparameters["growth"], **settings}
-        one = dataclasses.replace(plain, hyperparameters={"growth": own})
+        one = suite.change(plain, {f"growth.{name}": value for name, value in settings.items()}, methods)
         panels[title] = raster.births_and_deaths(
             raster.watched(runner.Job(one, "domain", "growth"), data, raster.alive)
         )
