@@ -18,7 +18,7 @@ def _random_rebirth(at: Situation, given: Settings):
 
 def _nanotube(at: Situation, given: Settings):
     names = wiring_of(at)
-    own = {name: given[name] for name in ("threshold", "noise", "choose")}
+    own = {name: given[name] for name in ("threshold", "noise", "choose", "heals")}
     return renewal(may_consolidate(at, given), nanotube(names, every=int(given["every"]), **own), names)
 
 
@@ -58,8 +58,9 @@ methods: dict[str, Method] = {
         "useful neurons hand what they have to silent ones",
         _nanotube,
         hyperparameters={"threshold": 0.01, "noise": 0.1, **PROJECTOR},
-        options={"every": 20, "choose": "utility", **CONSOLIDATION_OPTIONS},
+        options={"every": 20, "choose": "utility", "heals": "silent", **CONSOLIDATION_OPTIONS},
         boundaries=consolidates,
         activity=True,
+        young={"heals": "silent"},
     ),
 }

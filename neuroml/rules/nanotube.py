@@ -12,6 +12,7 @@ from neuroml import core, recycling, units
 from neuroml.errors import unknown
 
 CHOICES = ("utility", "random")
+HEALED = ("silent", "destroyed")
 
 
 class NanotubeState(NamedTuple):
@@ -39,6 +40,7 @@ def nanotube(
     noise: ArrayLike = 0.1,
     every: int = 100,
     choose: str = "utility",
+    heals: str = "silent",
 ) -> optax.GradientTransformationExtraArgs:
     r"""Replaces the neurons that hardly answer by copies of those that matter most.
 
@@ -57,6 +59,8 @@ def nanotube(
       every: updates between two checks.
       choose: "utility", the most useful neurons give; or "random", the content-free control: donors drawn by lot from
         the neurons that do answer.
+      heals: "silent", all that score low, which on a stream of tasks are also neurons that earlier tasks used; or
+        "destroyed", only those of them that nobody hears: whose outgoing weights are zero.
 
     Returns:
       A rule that needs the words `activity` and `key`. Last in the chain; with momentum or Adam, as
@@ -84,6 +88,8 @@ def nanotube(
     """
     if choose not in CHOICES:
         raise unknown("choice", choose, CHOICES)
+    if heals not in HEALED:
+        raise unknown("value of `heals`", heals, HEALED)
     recycling.check_settings(every, "utility")
 
     def init(params):
@@ -99,8 +105,10 @@ def nanotube(
 
         def check(steps, state):
             draw, shake = jax.random.split(key)
-            failing = recycling.failing(state)
-            useful = {name: state.sums[name] * leaving for name, leaving in units.outgoing(found, params).items()}
+            failing, leaving = recycling.failing(state), units.outgoing(found, params)
+            if heals == "destroyed":
+                failing = {name: which & (leaving[name] == 0) for name, which in failing.items()}
+            useful = {name: state.sums[name] * leaving[name] for name in failing}
             useful = units.by_lot(draw, useful) if choose == "random" else useful
             donors = {name: _donors(useful[name], lost) for name, lost in failing.items()}
             moved = _handed_over(found, steps, params, donors, state.noise, shake)

@@ -111,6 +111,17 @@ def test_few_healthy_neurons_give_to_several():
     np.testing.assert_allclose(outgoing[:, 1:], jnp.tile(HURT["b"]["kernel"][2, 1:] / 6, (6, 1)), rtol=1e-5)
 
 
+def test_it_may_leave_those_alone_that_are_silent_and_heard():
+    """Neuron 2 says nothing now, but what it says is heard: an earlier task may have used it."""
+    quiet = {**WORDS["activity"], "b": WORDS["activity"]["b"].at[:, 2].set(0.0)}
+    healed = {}
+    for heals in ("silent", "destroyed"):
+        tx = neuroml.nanotube(NAMES, every=1, heals=heals)
+        _, state = tx.update(STILL, tx.init(HURT), HURT, activity=quiet, key=KEY)
+        healed[heals] = np.flatnonzero(state.renewed["first"]).tolist()
+    assert healed == {"silent": [1, 2, 4], "destroyed": [1, 4]}
+
+
 def test_where_all_are_silent_nothing_moves():
     tx = neuroml.nanotube(NAMES, every=1)
     silent = jax.tree.map(jnp.zeros_like, WORDS["activity"])
