@@ -1,13 +1,18 @@
 """Claims: published numbers, what runs their protocol, and the comparison."""
 
+import dataclasses
 import pathlib
 
+import numpy as np
 import pytest
 import yaml
 
-from benchmarks import tables
+from benchmarks import raster, runner, suite, tables
+from neuroml.streams.sources import load
 from paper_repro import checking, claims, cli
+from paper_repro.buzzega_2020_rotated import angles
 from paper_repro.claims import Cell
+from paper_repro.repair import curves
 
 HERE = {name: claims.load(name) for name in claims.names()}
 CELL = {"published": 50.0, "seeds": 4, "seen": "first-hand"}
@@ -140,3 +145,22 @@ def test_a_few_seeds_on_real_images_come_near_the_paper(mnist, tmp_path):
     found = {v.cell.name: v for v in checking.verdicts(HERE["buzzega_2020_split"], tmp_path) if v.seeds}
     assert abs(found["SGD"].difference) < 1 and abs(found["ER 200"].difference) < 5
     assert pathlib.Path(tmp_path / "split_mnist_online.class.csv").exists()
+
+
+def test_a_network_that_forgets_does_worse_the_further_the_given_angles_lie_apart():
+    small = {"data": "digits", "tasks": 3, "hidden": (20,), "epochs": 20, "batch_size": 32}
+    job = runner.Job(dataclasses.replace(suite.load("rotated_mnist_20"), **small), "domain", "naive")
+    near, far = (angles.at_angles(job, load("digits"), degrees, seeds=1)[0] for degrees in ((0, 0, 0), (0, 90, 180)))
+    assert near > far + 10
+
+
+def test_a_recovery_curve_falls_at_the_injury():
+    steps = {"data": "digits", "tasks": 2, "examples": 14_080, "injury_at": 600, "injury": 0.9, "hidden": (20, 20)}
+    job = runner.Job(dataclasses.replace(suite.load("injury_recovery"), **steps), "domain", "none")
+    curve = curves.recovery(job, load("digits"), 1)[0]
+    windows = curves.BEFORE // curves.WINDOW
+    assert curve.shape == ((curves.BEFORE + curves.AFTER) // curves.WINDOW,)
+    assert curve[windows] < np.mean(curve[:windows]) - 0.2
+    repaired = runner.Job(job.suite, "domain", "nanotube")
+    events = raster.watched(repaired, load("digits"), raster.renewed)
+    assert all(which[:600].sum() < which[600:660].sum() for which in events.values())

@@ -12,27 +12,34 @@ from benchmarks import results
 from benchmarks.statistics import paired
 
 HOME = Path(__file__).parent / "results"
+METRICS = ("recovery_steps", "accuracy")
+OTHERS = (("", "none"), ("", "random_rebirth"), ("", "schwann"), ("controls", "nanotube"), ("consolidated", "none"))
 
 
-def values(folder: str, method: str, injury: float, metric: str) -> dict[int, float | None]:
+def values(folder: str, method: str, injury: float, metric: str, heals: str = "silent") -> dict[int, float | None]:
     """Returns {seed: metric} of a method."""
     records = results.latest(results.read(HOME / folder / "injury_recovery.domain.jsonl"))
+    given = lambda record: record["config"]["hyperparameters"].get("heals", "silent")
     mine = [r for r in records if r["method"] == method and r["config"]["protocol"].get("injury") == injury]
-    return {record["seed"]: record["metrics"][metric] for record in mine}
+    return {record["seed"]: record["metrics"][metric] for record in mine if given(record) == heals}
 
 
 def main() -> None:
-    """Prints a line for each comparison."""
-    others = (("", "none"), ("", "random_rebirth"), ("", "schwann"), ("controls", "nanotube"))
-    for injury in (0.5, 0.8):
-        for metric in ("recovery_steps", "accuracy"):
-            ours = values("", "nanotube", injury, metric)
-            for folder, method in others:
-                found = paired(ours, values(folder, method, injury, metric))
-                if found.difference == found.difference:  # the control ran at 0.8 only
-                    name = f"{folder} {method}".strip()
-                    spread = f"[{found.low:.3f}, {found.high:.3f}], p = {found.p_value:.3f}"
-                    print(f"injury {injury}, {metric}: nanotube - {name} = {found.difference:.3f} {spread}")
+    """Prints a line for each comparison for which there are results."""
+    for injury in (0.05, 0.2, 0.5, 0.8):
+        for heals in ("silent", "destroyed"):
+            for metric in METRICS:
+                for folder, method in OTHERS:
+                    home = folder if folder == "consolidated" else ""
+                    ours, theirs = (
+                        values(home, "nanotube", injury, metric, heals),
+                        values(folder, method, injury, metric),
+                    )
+                    found = paired(ours, theirs)
+                    if found.difference == found.difference:  # some ran at some injuries only
+                        name = f"nanotube ({heals}) - {folder} {method}".replace("  ", " ")
+                        spread = f"[{found.low:.3f}, {found.high:.3f}], p = {found.p_value:.3f}"
+                        print(f"injury {injury}, {metric}: {name} = {found.difference:.3f} {spread}")
 
 
 if __name__ == "__main__":
