@@ -1,5 +1,6 @@
 """Deepening: a whole new layer, made on the host, that at first hands on what it is given: the function stays."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -37,7 +38,8 @@ def deepen(
       params: the weights.
       opt_state: their state.
       deeper: weights of the deeper network, as it initializes them. Without the new layers its nodes are those of
-        `params` in the same order, under the same names or, as the numbers of `nnx.Sequential`, under others.
+        `params` in the same order (numbers in names as one counts), under the same names or, as the numbers of
+        `nnx.Sequential`, under others.
       new: for each new layer by path, the layer behind it that read its inputs until now; names of `deeper`.
       activation: of the new layers.
       populations: for populations that rules know under other names in the deeper network, the new name by the old
@@ -90,7 +92,7 @@ def _check_activation(activation: Callable[[Array], Array]) -> None:
 
 def _renamed(params: Any, deeper: Any, new: Names) -> dict[str, str]:
     """Returns what each node that holds weights is called in the deeper network, node by node in order."""
-    mine, theirs = (list(dict.fromkeys(_home(path) for path in _by_path(tree))) for tree in (params, deeper))
+    mine, theirs = (sorted({_home(path) for path in _by_path(tree)}, key=_counted) for tree in (params, deeper))
     theirs = [home for home in theirs if home not in new]
     if len(mine) != len(theirs):
         raise UsageError(
@@ -132,6 +134,11 @@ def _by_path(tree: Any) -> dict[str, Any]:
 
 def _home(path: str) -> str:
     return path.rpartition("/")[0]
+
+
+def _counted(home: str) -> list[tuple[bool, int, str]]:
+    """Returns what sorts names with numbers as one counts: "layers/2" before "layers/10"."""
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", home)]
 
 
 def _named(path: Any, nodes: Names | None = None, keys: Names | None = None) -> str:

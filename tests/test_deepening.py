@@ -123,6 +123,15 @@ def test_a_stock_sequence_whose_numbers_move():
     assert jax.tree.structure(state) == jax.tree.structure(tx.init(deeper))
 
 
+def test_numbers_in_names_are_counted():
+    """As text, l10 would come before l2, and eleven layers of one shape would be mixed up in silence."""
+    small, deeper = network(*[3] * 11), network(*[3] * 12)
+    tx = optax.sgd(0.1)
+    grown, _ = neuroml.deepen(tx, small, tx.init(small), deeper, {"l5": "l6"})
+    for place in range(10):
+        np.testing.assert_array_equal(grown[f"l{place + (place >= 5)}"]["kernel"], small[f"l{place}"]["kernel"])
+
+
 def test_a_convolution_hands_on_at_its_centre():
     layer = lambda *shape: {"kernel": jax.random.normal(KEY, shape)}
     small, deeper = ({"a": layer(3, 3, 1, 4), "z": layer(3, 3, 4, 2)} for _ in range(2))
