@@ -60,7 +60,8 @@ def nanotube(
       choose: "utility", the most useful neurons give; or "random", the content-free control: donors drawn by lot from
         the neurons that do answer.
       heals: "silent", all that score low, which on a stream of tasks are also neurons that earlier tasks used; or
-        "destroyed", only those of them that nobody hears: whose outgoing weights are zero.
+        "destroyed", only those of them that hear nothing or that nobody hears: whose incoming or outgoing weights are
+        all zero.
 
     Returns:
       A rule that needs the words `activity` and `key`. Last in the chain; with momentum or Adam, as
@@ -107,7 +108,9 @@ def nanotube(
             draw, shake = jax.random.split(key)
             failing, leaving = recycling.failing(state), units.outgoing(found, params)
             if heals == "destroyed":
-                failing = {name: which & (leaving[name] == 0) for name, which in failing.items()}
+                entering = units.incoming(found, params)
+                cut = {name: (entering[name] == 0) | (leaving[name] == 0) for name in failing}
+                failing = {name: which & cut[name] for name, which in failing.items()}
             useful = {name: state.sums[name] * leaving[name] for name in failing}
             useful = units.by_lot(draw, useful) if choose == "random" else useful
             donors = {name: _donors(useful[name], lost) for name, lost in failing.items()}

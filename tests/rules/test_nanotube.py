@@ -120,6 +120,9 @@ def test_it_may_leave_those_alone_that_are_silent_and_heard():
         _, state = tx.update(STILL, tx.init(HURT), HURT, activity=quiet, key=KEY)
         healed[heals] = np.flatnonzero(state.renewed["first"]).tolist()
     assert healed == {"silent": [1, 2, 4], "destroyed": [1, 4]}
+    deaf = {**HURT, "b": {**HURT["b"], "kernel": HURT["b"]["kernel"] + 0.1}}  # a projector may let them be heard again
+    _, state = tx.update(STILL, tx.init(deaf), deaf, activity=quiet, key=KEY)
+    assert np.flatnonzero(state.renewed["first"]).tolist() == [1, 4]
 
 
 def test_where_all_are_silent_nothing_moves():
