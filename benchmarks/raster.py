@@ -41,9 +41,10 @@ def watched(
             state, _ = one.step(settings, stream, phase, state, now)
             return state, dict(seen(state.opt_state))
 
-        phase = lambda state, number: jax.lax.scan(
-            lambda s, now: step(s, now, number), state, one.order(key, stream, number)
-        )
+        def phase(state, number):
+            state, rows = jax.lax.scan(lambda s, now: step(s, now, number), state, one.order(key, stream, number))
+            return one.finish(key, settings, stream, number, state)[0], rows
+
         return jax.lax.scan(phase, state, jnp.arange(stream.phases))[1]
 
     return {name: np.asarray(which).reshape(-1, which.shape[-1]) for name, which in whole(data).items()}

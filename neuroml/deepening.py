@@ -11,6 +11,7 @@ from jaxtyping import Array
 
 from neuroml import projection
 from neuroml.errors import UsageError, unknown
+from neuroml.wiring import by_path
 
 Names = Mapping[str, str]
 
@@ -40,7 +41,8 @@ def deepen(
       deeper: weights of the deeper network, as it initializes them. Without the new layers its nodes are those of
         `params` in the same order (numbers in names as one counts), under the same names or, as the numbers of
         `nnx.Sequential`, under others.
-      new: for each new layer by path, the layer behind it that read its inputs until now; names of `deeper`.
+      new: for each new layer by path, the old one that read its inputs until now; names of `deeper`. Of two new layers
+        in a row, both have the same.
       activation: of the new layers.
       populations: for populations that rules know under other names in the deeper network, the new name by the old
         one, such as {"hidden_1": "hidden_2"} where `wiring.chain` counts a new layer in the middle.
@@ -65,15 +67,13 @@ def deepen(
     >>> params["b"]["kernel"].tolist(), params["head"]["kernel"].ravel().tolist()
     ([[1.0, 0.0], [0.0, 1.0]], [3.0, 4.0])
     """
-    found = projection.layers(deeper)
-    for home in (*new, *new.values()):
-        if home not in found:
-            raise unknown("layer of the deeper network", home, found)
+    _check_names(new, projection.layers(deeper))
     _check_activation(activation)
     names = _renamed(params, deeper, new)
     keys = names | dict(populations or {})
     old = {_named(path, names): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
-    fresh = {f"{home}/{part}": leaf for home in new for part, leaf in _identity(deeper, old, home, new[home])}
+    heard = {names[home]: jax.tree.leaves(params)[layer.kernel] for home, layer in projection.layers(params).items()}
+    fresh = {f"{home}/{part}": leaf for home in new for part, leaf in _identity(deeper, home, heard[new[home]])}
     grown = _filled(deeper, old | fresh, "the deeper network has no weights at {} of shape {}")
     kept = {_named(path, names, keys): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(opt_state)}
     blank = tx.init(grown)
@@ -81,6 +81,17 @@ def deepen(
     moved = {own: kept[reader] for own, reader in read.items() if reader in kept}
     lost = "the state of `tx` has nothing at {} of shape {}: make `tx` as it was, for the deeper network"
     return grown, _filled(blank, moved | kept, lost)
+
+
+def _check_names(new: Names, found: Mapping[str, Any]) -> None:
+    for home, reader in new.items():
+        for name in (home, reader):
+            if name not in found:
+                raise unknown("layer of the deeper network", name, found)
+        if reader in new:
+            raise UsageError(
+                f"{reader} cannot have read the inputs of {home} until now, for it is new: name an old layer."
+            )
 
 
 def _check_activation(activation: Callable[[Array], Array]) -> None:
@@ -92,7 +103,7 @@ def _check_activation(activation: Callable[[Array], Array]) -> None:
 
 def _renamed(params: Any, deeper: Any, new: Names) -> dict[str, str]:
     """Returns what each node that holds weights is called in the deeper network, node by node in order."""
-    mine, theirs = (sorted({_home(path) for path in _by_path(tree)}, key=_counted) for tree in (params, deeper))
+    mine, theirs = (sorted({_home(path) for path in by_path(tree)}, key=_counted) for tree in (params, deeper))
     theirs = [home for home in theirs if home not in new]
     if len(mine) != len(theirs):
         raise UsageError(
@@ -102,17 +113,16 @@ def _renamed(params: Any, deeper: Any, new: Names) -> dict[str, str]:
     return dict(zip(mine, theirs, strict=True))
 
 
-def _identity(deeper: Any, old: Mapping[str, Array], home: str, reader: str) -> list[tuple[str, Array]]:
-    """Returns the arrays of a new layer by name: a kernel that hands on, and zeros."""
+def _identity(deeper: Any, home: str, heard: Array) -> list[tuple[str, Array]]:
+    """Returns the arrays of a new layer by name: a kernel that hands on what the kernel `heard` hears, and zeros."""
     made = projection.layers(deeper)[home]
-    leaves = {path.removeprefix(f"{home}/"): leaf for path, leaf in _by_path(deeper).items() if _home(path) == home}
+    leaves = {path.removeprefix(f"{home}/"): leaf for path, leaf in by_path(deeper).items() if _home(path) == home}
     *window, inputs, outputs = made.shape
     if inputs != outputs or any(size % 2 == 0 for size in window):
         raise UsageError(
             f"{home} has a kernel of shape {made.shape} and cannot hand on what it is given: a new layer has as many "
             "outputs as inputs, and a window of odd size."
         )
-    heard = old.get(f"{reader}/kernel", jnp.ones((inputs, 1)))
     rows = heard.reshape(-1, inputs, heard.shape[-1]) if heard.shape[-2] == inputs else jnp.ones((1, inputs, 1))
     diagonal, centre = jnp.diag((rows != 0).any((0, 2))), tuple(size // 2 for size in window)
     hand_on = lambda leaf: jnp.zeros_like(leaf).at[centre].set(diagonal.astype(leaf.dtype))
@@ -121,15 +131,11 @@ def _identity(deeper: Any, old: Mapping[str, Array], home: str, reader: str) -> 
 
 def _filled(blank: Any, known: Mapping[str, Any], lost: str) -> Any:
     """Returns `blank` with all arrays that are known by path, every one of which must have its place there."""
-    places = _by_path(blank)
+    places = by_path(blank)
     for path, leaf in known.items():
         if path not in places or jnp.shape(places[path]) != jnp.shape(leaf):
             raise UsageError(lost.format(path, jnp.shape(leaf)) + ".")
     return jax.tree.structure(blank).unflatten([known.get(path, leaf) for path, leaf in places.items()])
-
-
-def _by_path(tree: Any) -> dict[str, Any]:
-    return {_named(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def _home(path: str) -> str:

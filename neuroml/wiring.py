@@ -129,7 +129,7 @@ def chain(params: Any, order: Sequence[str], *, unnamed: Sequence[str] = ()) -> 
     >>> chain(params, ["a", "b"])
     {'a': {'bias': ('hidden_0',), 'kernel': ('input', 'hidden_0')}, 'b': {'kernel': ('hidden_0', 'output')}}
     """
-    shapes = {path: jnp.shape(leaf) for path, leaf in _by_path(params).items()}
+    shapes = {path: jnp.shape(leaf) for path, leaf in by_path(params).items()}
     between = ["input", *(f"hidden_{index}" for index in range(len(order) - 1)), "output"]
     names: dict[str, tuple[str | None, ...]] = {}
     layers = [path.removesuffix("/kernel") for path in shapes if path.endswith("/kernel")]
@@ -164,7 +164,7 @@ def _check_joints(layers: Sequence[tuple[str, Sequence[int]]]) -> None:
 
 def _matched(wiring: Any, params: Any) -> list[tuple[str, tuple[str | None, ...], Any]]:
     """Returns `(path, names, array)` for each array of `params`."""
-    names, leaves = _by_path(wiring, is_leaf=_is_names), _by_path(params)
+    names, leaves = by_path(wiring, is_leaf=_is_names), by_path(params)
     if missing := [path for path in leaves if path not in names]:
         raise UsageError(f"the wiring has no names for {', '.join(missing)}: it must mirror the parameters.")
     if extra := [path for path in names if path not in leaves]:
@@ -178,7 +178,8 @@ def _matched(wiring: Any, params: Any) -> list[tuple[str, tuple[str | None, ...]
     return [(path, names[path], leaf) for path, leaf in leaves.items()]
 
 
-def _by_path(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> dict[str, Any]:
+def by_path(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> dict[str, Any]:
+    """Returns the leaves of a tree by path, such as "layers/0/kernel"."""
     leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_leaf)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import plots, results
-from paper_repro.growth.front import INPUTS, OUTPUTS, allocated, name_of
+from paper_repro.growth.front import allocated, name_of
 
 HOME = Path(__file__).parent / "results"
 HIDDEN = [100, 100]
@@ -20,11 +20,11 @@ SHOWN = ("fixed", "growth", "growth when=plateau alive_percent=25")
 
 def living(record: results.Record) -> list[float]:
     """Returns the weights and biases between living neurons, after each task."""
-    report = record["report"]
-    if "alive hidden_0" not in report:
-        return [float(allocated(record["config"]["protocol"]["hidden"]))] * len(record["accuracy"])
-    pairs = zip(report["alive hidden_0"], report["alive hidden_1"], strict=True)
-    return [INPUTS * one + one + one * two + two + two * OUTPUTS + OUTPUTS for one, two in pairs]
+    whole, report = record["config"]["protocol"]["hidden"], record["report"]
+    counts = zip(
+        *(report.get(f"alive hidden_{i}", [n] * len(record["accuracy"])) for i, n in enumerate(whole)), strict=True
+    )
+    return [allocated(list(alive)) for alive in counts]
 
 
 def main() -> None:

@@ -2,8 +2,8 @@
 
     python -m paper_repro.growth.raster
 
-One seed of the suite `growth_100`, cut to ten permutations of 10,000 images, 100 neurons a layer. Left: growth as in
-the tables. Right: a few births at a time, while neurons of little use die and leave their place to others.
+One seed of the suite `growth_100`, cut to ten permutations of 10,000 images, 100 neurons a layer. Left: births at
+plateaus from a quarter. Right: a few births at a time, while neurons of little use die and leave their place to others.
 Writes `results/raster.png`, and beside it how many were born and died in each layer.
 """
 

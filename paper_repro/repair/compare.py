@@ -6,6 +6,7 @@ Differences in batches until 95 % of the accuracy before the injury, and in accu
 intervals and the p value of Student's paired t-test, not corrected for the number of comparisons.
 """
 
+import itertools
 from pathlib import Path
 
 from benchmarks import results
@@ -26,20 +27,14 @@ def values(folder: str, method: str, injury: float, metric: str, heals: str = "s
 
 def main() -> None:
     """Prints a line for each comparison for which there are results."""
-    for injury in (0.05, 0.2, 0.5, 0.8):
-        for heals in ("silent", "destroyed"):
-            for metric in METRICS:
-                for folder, method in OTHERS:
-                    home = folder if folder == "consolidated" else ""
-                    ours, theirs = (
-                        values(home, "nanotube", injury, metric, heals),
-                        values(folder, method, injury, metric),
-                    )
-                    found = paired(ours, theirs)
-                    if found.difference == found.difference:  # some ran at some injuries only
-                        name = f"nanotube ({heals}) - {folder} {method}".replace("  ", " ")
-                        spread = f"[{found.low:.3f}, {found.high:.3f}], p = {found.p_value:.3f}"
-                        print(f"injury {injury}, {metric}: {name} = {found.difference:.3f} {spread}")
+    cases = itertools.product((0.05, 0.2, 0.5, 0.8), ("silent", "destroyed"), METRICS, OTHERS)
+    for injury, heals, metric, (folder, method) in cases:
+        home = folder if folder == "consolidated" else ""
+        found = paired(values(home, "nanotube", injury, metric, heals), values(folder, method, injury, metric))
+        if found.difference == found.difference:  # some ran at some injuries only
+            name = " ".join(["nanotube", f"({heals})", "-", *filter(None, [folder]), method])
+            spread = f"[{found.low:.3f}, {found.high:.3f}], p = {found.p_value:.3f}"
+            print(f"injury {injury}, {metric}: {name} = {found.difference:.3f} {spread}")
 
 
 if __name__ == "__main__":

@@ -223,3 +223,15 @@ def test_the_raster_shows_every_replacement():
     assert {name: which.shape for name, which in found.items()} == {"hidden_0": (32, 6), "hidden_1": (32, 5)}
     counted = sum(which.sum() for which in found.values())
     assert counted == records("cbp", one)[0]["report"]["replaced"][-1] > 0
+
+
+def test_the_raster_of_a_method_that_consolidates_is_that_of_its_run():
+    """Growth when rank runs out needs what was consolidated: without it nobody is born."""
+    given = {"consolidates": True, "when": "rank", "alive_percent": 50, "imagines": False}
+    one = dataclasses.replace(SMALL, options={"growth": given}, hyperparameters={"growth": {"patience": 2.0}})
+    found = raster.watched(runner.Job(one, "domain", "growth"), DATA, raster.alive)
+    report = records("growth", one)[0]["report"]
+    for name, living in found.items():
+        at_ends = living.reshape(one.tasks, -1, living.shape[-1])[:, -1].sum(-1)
+        assert at_ends.tolist() == report[f"alive {name}"]
+    assert report["born"][-1] > 0
