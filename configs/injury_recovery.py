@@ -24,11 +24,17 @@ suite = Suite(
     batch_size=16,
     epochs=1,
     optimizer="sgd",
-    learning_rate=0.05,
+    learning_rate=0.1,
     measure="online_accuracy",
     injury=0.5,
     injury_at=3125,
     inspected=500,
     methods=("none", "random_rebirth", "schwann", "nanotube"),
     seeds=10,
+    grids={
+        "none": {"learning_rate": (0.02, 0.05, 0.1, 0.2)},
+        "random_rebirth": {"learning_rate": (0.02, 0.05, 0.1, 0.2)},
+        "schwann": {"learning_rate": (0.02, 0.05, 0.1, 0.2)},
+        "nanotube": {"learning_rate": (0.02, 0.05, 0.1, 0.2)},
+    },
 )

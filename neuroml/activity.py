@@ -11,7 +11,7 @@ out; a layer that was called without a batch axis gets one of size 1.
 
 import contextvars
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -20,14 +20,16 @@ from jaxtyping import Array, Num
 
 from neuroml.errors import UsageError, unknown
 
-# Where the capture that is open in this thread keeps the inputs, by the identity of the layer.
+# Where the capture that is open in this thread keeps the inputs, and what layers are given instead of theirs, by the
+# identity of the layer.
 _seen: contextvars.ContextVar[Mapping[int, Any]] = contextvars.ContextVar("seen")
+_instead: contextvars.ContextVar[Mapping[int, Any]] = contextvars.ContextVar("instead")
 
 # Linen carries the inputs out of the model in a variable collection of this name.
 _COLLECTION = "neuroml_activity"
 
 
-def capture_nnx(model: Any, x: Any, **kwargs: Any) -> tuple[Any, Any]:
+def capture_nnx(model: Any, x: Any, *, replaced: Mapping[str, Any] | None = None, **kwargs: Any) -> tuple[Any, Any]:
     """Calls an NNX module and returns the inputs of its layers beside its outputs.
 
     The call changes the model's Variables (running statistics, random streams) as `model(x, **kwargs)` does,
@@ -36,13 +38,16 @@ def capture_nnx(model: Any, x: Any, **kwargs: Any) -> tuple[Any, Any]:
     Args:
       model: an `nnx.Module`.
       x: its input.
+      replaced: inputs that layers are given instead of their own, by the path of the layer, such as `{"layers/1": h}`,
+        for as many examples as `x` has. Under `jit`, what then has no effect is not computed.
       **kwargs: further keywords of the model.
 
     Returns:
       The outputs, and the activity: nested dictionaries that mirror the parameters.
 
     Raises:
-      UsageError: when no layer can be captured, or a layer runs inside `nnx.scan`, `nnx.remat` or the like.
+      UsageError: when no layer can be captured, a layer runs inside `nnx.scan`, `nnx.remat` or the like, or `replaced`
+        names a layer that cannot be captured.
 
     >>> from flax import nnx
     >>> rngs = nnx.Rngs(0)
@@ -50,6 +55,8 @@ def capture_nnx(model: Any, x: Any, **kwargs: Any) -> tuple[Any, Any]:
     >>> outputs, activity = capture_nnx(model, jnp.ones((5, 3)))
     >>> jax.tree.map(jnp.shape, activity)
     {'layers': {0: (5, 3), 2: (5, 4)}}
+    >>> capture_nnx(model, jnp.ones((5, 3)), replaced={"layers/2": jnp.zeros((5, 4))})[0].any()
+    Array(False, dtype=bool)
     """
     from flax import nnx
 
@@ -59,27 +66,36 @@ def capture_nnx(model: Any, x: Any, **kwargs: Any) -> tuple[Any, Any]:
     owners = {id(variable): tuple(key.key for key in path[:-1]) for path, variable in leaves}
     inputs: dict[tuple, Any] = {}
     seen: dict[int, Any] = {}
+    instead: dict[int, Any] = {}
     for _, layer in list(nnx.iter_modules(view)):
         if isinstance(layer, nnx.Linear | nnx.Conv) and id(layer.kernel) in owners:
-            seen[id(layer)] = inputs.setdefault(owners[id(layer.kernel)], nnx.Variable(()))
+            path = owners[id(layer.kernel)]
+            seen[id(layer)] = inputs.setdefault(path, nnx.Variable(()))
+            if replaced and _name(path) in replaced:
+                instead[id(layer)] = replaced[_name(path)]
             object.__setattr__(layer, "__class__", _recording(type(layer)))
     if not seen:
         raise _nothing_to_capture(model)
-    token = _seen.set(seen)
+    _require_known(replaced, map(_name, inputs))
+    tokens = _seen.set(seen), _instead.set(instead)
     try:
         outputs = view(x, **kwargs)
     finally:
-        _seen.reset(token)
+        _seen.reset(tokens[0])
+        _instead.reset(tokens[1])
     return outputs, _nest({path: parts.get_value() for path, parts in inputs.items()})
 
 
-def capture_linen(module: Any, variables: Mapping[str, Any], x: Any, **kwargs: Any) -> tuple[Any, Any]:
+def capture_linen(
+    module: Any, variables: Mapping[str, Any], x: Any, *, replaced: Mapping[str, Any] | None = None, **kwargs: Any
+) -> tuple[Any, Any]:
     """Applies a Linen module and returns the inputs of its layers beside its outputs.
 
     Args:
       module: a `linen.Module`.
       variables: as for `module.apply`: `{"params": params, ...}`.
       x: its input.
+      replaced: as for `capture_nnx`.
       **kwargs: as for `module.apply`, such as `rngs=` or `train=`; with `mutable=["batch_stats"]` the outputs
         are the pair that `module.apply` then returns.
 
@@ -87,7 +103,8 @@ def capture_linen(module: Any, variables: Mapping[str, Any], x: Any, **kwargs: A
       What `module.apply` returns, and the activity: nested dictionaries that mirror the parameters.
 
     Raises:
-      UsageError: when no layer was captured, or a layer runs inside `nn.scan` or `nn.vmap`.
+      UsageError: when no layer was captured, a layer runs inside `nn.scan` or `nn.vmap`, or `replaced` names a layer
+        that was not called.
 
     >>> from flax import linen
     >>> model = linen.Sequential([linen.Dense(4), linen.relu, linen.Dense(2)])
@@ -100,11 +117,15 @@ def capture_linen(module: Any, variables: Mapping[str, Any], x: Any, **kwargs: A
     from flax.core.scope import union_filters
 
     def interceptor(call, args, call_kwargs, context):
-        layer, outputs = context.module, call(*args, **call_kwargs)
-        if context.method_name == "__call__" and isinstance(layer, linen.Dense | linen.Conv):
-            inputs = _batched(_first(args, call_kwargs), layer.get_variable("params", "kernel"))
-            if not layer.sow(_COLLECTION, "inputs", inputs):
-                raise _hidden(type(layer).__name__)
+        layer = context.module
+        if context.method_name != "__call__" or not isinstance(layer, linen.Dense | linen.Conv):
+            return call(*args, **call_kwargs)
+        if replaced and _name(layer.path) in replaced:
+            args, call_kwargs = _with_first(replaced[_name(layer.path)], args, call_kwargs)
+        outputs = call(*args, **call_kwargs)
+        inputs = _batched(_first(args, call_kwargs), layer.get_variable("params", "kernel"))
+        if not layer.sow(_COLLECTION, "inputs", inputs):
+            raise _hidden(type(layer).__name__)
         return outputs
 
     mutable = kwargs.pop("mutable", False)
@@ -114,6 +135,7 @@ def capture_linen(module: Any, variables: Mapping[str, Any], x: Any, **kwargs: A
     captured: Any = traverse_util.flatten_dict(changed.pop(_COLLECTION, {}))
     if not captured:
         raise _nothing_to_capture(module)
+    _require_known(replaced, [_name(path[:-1]) for path in captured])
     activity = _nest({path[:-1]: parts for path, parts in captured.items()})
     return (outputs if mutable is False else (outputs, changed)), activity
 
@@ -167,6 +189,8 @@ def _recording(kind: Any) -> Any:
 
     class Recording(kind):
         def __call__(self, *args, **kwargs):
+            if id(self) in _instead.get({}):
+                args, kwargs = _with_first(_instead.get()[id(self)], args, kwargs)
             inputs = _batched(_first(args, kwargs), self.kernel)
             try:
                 kept = _seen.get({})[id(self)]
@@ -184,6 +208,16 @@ def _recording(kind: Any) -> Any:
 
 def _first(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     return args[0] if args else next(iter(kwargs.values()))
+
+
+def _with_first(value: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Returns the arguments of a call with another first one."""
+    return ((value, *args[1:]), kwargs) if args else ((), {**kwargs, next(iter(kwargs)): value})
+
+
+def _require_known(replaced: Mapping[str, Any] | None, known: Iterable[str]) -> None:
+    for name in set(replaced or {}) - (names := set(known)):
+        raise unknown("layer in `replaced`", name, names)
 
 
 def _batched(inputs: Any, kernel: Any) -> Array:

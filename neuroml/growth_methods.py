@@ -39,8 +39,10 @@ def _imagining(inner: Learner, task: Task, names: Any) -> Learner:
         state, info = inner.step(state, batch, key)
         found, own = units.find(names, state.params), state.opt_state
         born = {name: one & own.rule.neurons[name].alive for name, one in own.rule.renewed.items()}
-        capture = lambda x: task.network.capture(state.params, {}, x.reshape(-1, *batch.x.shape[1:]))[2]
-        imagine = lambda one: imagined(one, capture, state.params, found, born, key, first=_first(found))
+        first = _first(found)  # its inputs are drawn, and nothing before it is computed
+        blank = lambda x: jnp.zeros((len(x), *batch.x.shape[1:]))
+        capture = lambda x: task.network.capture(state.params, {}, blank(x), replaced={first: x})[2]
+        imagine = lambda one: imagined(one, capture, state.params, found, born, key, first=first)
         change = lambda node: imagine(node) if is_projector(node) else node
         some = jnp.any(jnp.array([one.any() for one in born.values()]))
         fill = lambda base: jax.tree.map(change, base, is_leaf=is_projector)
@@ -52,7 +54,7 @@ def _imagining(inner: Learner, task: Task, names: Any) -> Learner:
 
 
 def _first(found: Any) -> str:
-    """Returns the layer that reads the inputs: it makes neurons and reads none."""
+    """Returns the layer before all neurons that grow: it makes some and reads none."""
     made = {home for part in found.values() for home in part.makers}
     return (made - {home for part in found.values() for home in part.readers}).pop()
 

@@ -39,12 +39,14 @@ def imagined(
 
     Args:
       state: of the projector; unchanged before its first consolidation.
-      capture: `(x [samples, inputs]) -> activity`, the inputs of each layer of the network with its new neurons.
+      capture: `(x [samples, inputs]) -> activity`, the inputs of each layer of the network with its new neurons, when
+        `first` is given x: `neuroml.activity.capture_nnx(model, any_inputs, replaced={first: x})`.
       params: the weights.
       found: the populations (`neuroml.units.find`).
       born: of each population, which neurons are new.
       key: of the draws.
-      first: path of the layer that reads the inputs; it must have a bias, which counts consolidations.
+      first: path of the dense layer before all that grow; it must have a bias, which counts consolidations. Behind
+        convolutions it is the layer that reads what they see, flattened.
       samples: how many inputs are drawn.
 
     Raises:

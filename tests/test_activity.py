@@ -178,6 +178,34 @@ def test_tied_weights_collect_the_inputs_of_both_layers(nnx_mode):
     assert jax.tree.map(jnp.shape, activity) == {"one": (12, 3)}
 
 
+@MODES
+@pytest.mark.parametrize("make", ["nnx", "linen"])
+def test_a_layer_given_other_inputs_hands_them_on(make, nnx_mode):
+    """Behind convolutions; layers before it see what they always see."""
+    network = cnn((4, 4, 3), channels=(4,), hidden=(5,), outputs=2)
+    where, last = "layers/0", "head"
+    if make == "linen":
+        network, where, last = from_linen(LinenCNN(), IMAGES, train=False), "head", "head"
+    params, state = network.init(KEY)
+    rows, words = jax.random.normal(KEY, (2, 16)), {"train": False} if make == "linen" else {}
+    outputs, _, activity = network.capture(params, state, IMAGES, replaced={where: rows}, **words)
+    _, _, plain = network.capture(params, state, IMAGES, **words)
+    layer = params["head"] if make == "linen" else params["layers"][0]
+    hidden = rows if make == "linen" else nnx.relu(affine(layer, rows))
+    np.testing.assert_allclose(activity[last], hidden, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(affine(params[last], hidden), outputs, rtol=1e-5, atol=1e-6)
+    first = "conv" if make == "linen" else "convolutions"
+    jax.tree.map(np.testing.assert_array_equal, activity[first], plain[first])
+
+
+def test_an_unknown_layer_is_not_given_other_inputs_in_silence():
+    with pytest.raises(UsageError, match=r"layer in `replaced` 'layers/9'"):
+        capture_nnx(nnx.Sequential(nnx.Linear(3, 2, rngs=nnx.Rngs(0))), X, replaced={"layers/9": X})
+    dense = linen.Sequential([linen.Dense(2)])
+    with pytest.raises(UsageError, match=r"layer in `replaced` 'layers_9'"):
+        capture_linen(dense, dense.init(KEY, X), X, replaced={"layers_9": X})
+
+
 # --- under transformations ----------------------------------------------------------------------------------
 
 
