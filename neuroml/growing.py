@@ -126,7 +126,7 @@ def twins(fresh: Any, found: Mapping[str, units.Units], born: Mapping[str, Bool[
     """Returns fresh weights in which neurons born together are pairs: the same weights in, opposite weights out.
 
     What the two hand on cancels, so that the function stays, and yet their weights begin as a network's do. Outgoing
-    weights of a neuron left over are zero.
+    weights of a neuron left over are zero; those of who is not born are as they were, for others may be born behind them.
 
     >>> layer = lambda kernel: {"kernel": jnp.array(kernel)}
     >>> fresh = {"a": layer([[1.0, 2.0, 3.0]]), "b": layer([[4.0], [5.0], [6.0]])}
@@ -140,7 +140,7 @@ def twins(fresh: Any, found: Mapping[str, units.Units], born: Mapping[str, Bool[
         rank, places = jnp.cumsum(which) - 1, jnp.argsort(~which, stable=True)
         second, paired = which & (rank % 2 == 1), which & ((rank ^ 1) < which.sum())
         firsts[name] = jnp.where(second, places[jnp.maximum(rank - 1, 0)], jnp.arange(which.size))
-        signs[name] = jnp.where(paired, jnp.where(second, -1.0, 1.0), 0.0)
+        signs[name] = jnp.where(which, jnp.where(paired, jnp.where(second, -1.0, 1.0), 0.0), 1.0)
     return units.dampen(found, units.transplant(found, fresh, firsts, share=False), signs)
 
 

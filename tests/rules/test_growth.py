@@ -154,9 +154,13 @@ def growing_room(state):
     return sum(int((~one.alive).sum()) for one in state.neurons.values())
 
 
-@pytest.mark.parametrize("directions", ["free", "random"])
-def test_newborns_get_the_fresh_weights_and_hear_no_neuron_in_reserve(directions):
-    tx = neuroml.growth(NAMES, network, when="steps", patience=1, where="random", directions=directions)
+@pytest.mark.parametrize(
+    "given",
+    [{"directions": "free"}, {"directions": "random"}, {"directions": "random", "pairs": True, "number": 2}],
+    ids=["free", "random", "pairs"],
+)
+def test_newborns_get_the_fresh_weights_and_hear_no_neuron_in_reserve(given):
+    tx = neuroml.growth(NAMES, network, when="steps", patience=1, where="random", **given)
     for i in range(20):
         key = jax.random.fold_in(KEY, i)
         updates, state = still(tx, tx.init(SMALL), key=key)
