@@ -163,7 +163,7 @@ def maker_of(suite: Suite, scenario: str) -> Maker:
 def jobs_of(suite: Suite, names: Sequence[str], chosen: Sequence[str], *, asked: bool = True) -> list[Job]:
     """Returns the jobs, and refuses at once what could only fail later.
 
-    Methods that must be told the task are left out where a stream does not tell, unless they were `asked` for.
+    Methods are left out in scenarios that they are not for, unless they were `asked` for.
     """
     for name in names:
         if name not in methods:
@@ -171,13 +171,15 @@ def jobs_of(suite: Suite, names: Sequence[str], chosen: Sequence[str], *, asked:
     for scenario in chosen:
         if scenario not in suite.scenarios:
             raise unknown(f"scenario of {suite.name}", scenario, suite.scenarios)
-    fits = lambda name, scenario: asked or scenario == "task" or not methods[name].told
+    fits = lambda name, scenario: asked or scenario in methods[name].scenarios
     jobs = [Job(suite, scenario, name) for scenario in chosen for name in names if fits(name, scenario)]
     for job in jobs:
-        if job.method.told and job.scenario != "task":
+        if job.scenario not in job.method.scenarios:
+            able = [scenario for scenario in job.method.scenarios if scenario in suite.scenarios]
             raise UsageError(
-                f"{job.name} must be told at test time which task it is; a {job.scenario}-incremental stream does not "
-                f"tell. Run it with --scenario task{'' if 'task' in suite.scenarios else ' of a suite that has it'}."
+                f"{job.name} ({job.method.summary}) means nothing in a {job.scenario}-incremental stream: "
+                f"run it with --scenario {' or '.join(able or job.method.scenarios)}"
+                f"{'' if able else ' of a suite that has it'}."
             )
         if suite.window is not None and job.method.boundaries(job.options):
             able = sorted(name for name, method in methods.items() if not method.boundaries(method.options))

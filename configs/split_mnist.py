@@ -3,12 +3,13 @@
     python -m benchmarks run split_mnist
     python -m benchmarks run split_mnist --scenario class --methods naive,joint,ewc,si,er
 
-The first command runs all methods in all three scenarios and takes up where it stopped; methods that must be told the
-task, where it is told. Settings are the authors' own, but for the weight of what iCaRL replays, HAT's ramp and
+The first command runs all methods in all three scenarios and takes up where it stopped; each method where it means
+something: those that must be told the task where it is told, iCaRL and the generative classifier not where outputs are
+used again. Settings are the authors' own, but for the weight of what iCaRL replays, HAT's ramp and
 PackNet's steps and share, which were set once and not tuned.
 Five contexts of two digits in an order drawn from the seed; MLP of 2 x 400 ReLU units with PyTorch's default
 initialization; Adam, learning rate 1e-3, batches of 128, 2,000 steps a context, joint training 10,000 steps;
-replay of 100 examples a class, from past contexts only. Strengths of EWC and SI are those the authors chose on one seed
+replay of 100 examples of each class of each context, from past contexts only. Strengths of EWC and SI are those the authors chose on one seed
 (`params/param_values.py` of their code). The Fisher information is exact in its labels, as theirs, but taken over 1,000
 examples of a task, not all.
 

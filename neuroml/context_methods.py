@@ -35,12 +35,12 @@ def _packnet(at: Situation, given: Settings) -> Learner:
 
 
 methods: dict[str, Method] = {
-    "separate": Method("a network for each task", learner=_separate, told=True),
+    "separate": Method("a network for each task", learner=_separate, scenarios=("task",)),
     "xdg": Method(
         "context-dependent gating: in each task other neurons are silent",
         learner=_xdg,
         options={"silent_percent": 80},
-        told=True,
+        scenarios=("task",),
     ),
     "hat": Method(
         "hard attention to the task: each task learns which neurons it uses, and they are then held",
@@ -48,14 +48,14 @@ methods: dict[str, Method] = {
         hyperparameters={"thrift": 0.75},
         options={"ramp": 100, "sharpness": 400},
         boundaries=always,
-        told=True,
+        scenarios=("task",),
     ),
     "packnet": Method(
         "each task is pruned to the weights that it needs, the rest is free for the next (PackNet)",
         learner=_packnet,
         options={"dense_steps": 1000, "pruned_percent": 50},
         boundaries=always,
-        told=True,
+        scenarios=("task",),
     ),
     "xdg_si": Method(
         "context-dependent gating with synaptic intelligence",
@@ -63,6 +63,6 @@ methods: dict[str, Method] = {
         hyperparameters={"strength": 1.0, "damping": 0.1},
         options={"silent_percent": 80},
         boundaries=always,
-        told=True,
+        scenarios=("task",),
     ),
 }

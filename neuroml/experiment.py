@@ -125,7 +125,7 @@ class Experiment:
         rate = hyperparameters["learning_rate"]
         base = OPTIMIZERS[self.optimizer](rate)
         settings = {**self.options, **hyperparameters}
-        at = Situation(task, base, rate, example, self.batch_size, stream.outputs, stream.tasks)
+        at = Situation(task, base, rate, example, self.batch_size, stream.outputs, stream.tasks, stream.scenario)
         if self.conditioning is None or self.method.conditions:
             return self.method.make(at, settings)
         seen = example._replace(x=jnp.asarray(example.x, jnp.float32))
@@ -140,10 +140,10 @@ class Experiment:
                 "this method consolidates where a task ends, and this stream does not tell. Take one that finds its "
                 "own moments, such as si_every, si_on_surprise or ewc_every, or a stream with boundaries."
             )
-        if self.method.told and stream.scenario != "task":
+        if stream.scenario not in self.method.scenarios:
             raise UsageError(
-                f"this method must be told at test time which task it is ({self.method.summary}), and a "
-                f"{stream.scenario}-incremental stream does not tell: run it with the scenario task."
+                f"this method ({self.method.summary}) means nothing in a {stream.scenario}-incremental stream: run it "
+                f"with the scenario {' or '.join(self.method.scenarios)}."
             )
         agent = self.learner(stream, hyperparameters)
         state = agent.init(jax.random.fold_in(key, 1))

@@ -37,5 +37,6 @@ methods: dict[str, Method] = {
         "an autoencoder for each class; the answer is whose finds the image likeliest",
         learner=_generative_classifier,
         options={"width": 85, "latent": 5, "importance_samples": 50},
+        scenarios=("task", "class"),  # an output has one autoencoder, which would forget its look in earlier tasks
     ),
 }

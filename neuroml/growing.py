@@ -126,7 +126,7 @@ def twins(fresh: Any, found: Mapping[str, units.Units], born: Mapping[str, Bool[
     """Returns fresh weights in which neurons born together are pairs: the same weights in, opposite weights out.
 
     What the two hand on cancels, so that the function stays, and yet their weights begin as a network's do. Outgoing
-    weights of a neuron left over are zero; those of who is not born are as they were, for others may be born behind them.
+    weights of a neuron left over are zero; who is not born hands on what it did: others may be born behind it.
 
     >>> layer = lambda kernel: {"kernel": jnp.array(kernel)}
     >>> fresh = {"a": layer([[1.0, 2.0, 3.0]]), "b": layer([[4.0], [5.0], [6.0]])}

@@ -1,6 +1,9 @@
 """The methods of the benchmarks that rehearse stored examples."""
 
+from collections.abc import Callable
+
 import optax
+from jaxtyping import Array
 
 from neuroml import memory
 from neuroml.errors import UsageError, unknown
@@ -10,6 +13,7 @@ from neuroml.method import Method, Settings, Situation, always
 from neuroml.rules.agem import agem
 from neuroml.rules.derpp import derpp
 from neuroml.rules.er import er
+from neuroml.streams.stream import Batch
 
 
 def _replays_the_past(given: Settings) -> bool:
@@ -22,7 +26,7 @@ def _er(at: Situation, given: Settings):
     rule = er(
         at.task.loss,
         at.example,
-        _store(at, given),
+        _store(at, given, told=_replays_the_past(given)),
         batch_size=given["replay_batch"] or at.batch_size,
         strength=given["strength"],
         replay=given["replay"],
@@ -34,7 +38,7 @@ def _er(at: Situation, given: Settings):
 def _agem(at: Situation, given: Settings):
     size = given["replay_batch"] or at.batch_size
     own = {"strength": given["strength"], "each": int(given["each"])}
-    rule = agem(at.task.loss, at.example, _store(at, given), batch_size=size, **own)
+    rule = agem(at.task.loss, at.example, _store(at, given, told=True), batch_size=size, **own)
     return optax.chain(rule, at.optimizer)
 
 
@@ -63,15 +67,25 @@ def _icarl(at: Situation, given: Settings) -> Learner:
     return icarl(at.task, at.optimizer, at.example, at.outputs, **own)
 
 
-def _store(at: Situation, given: Settings) -> memory.Memory:
+def _store(at: Situation, given: Settings, told: bool) -> memory.Memory:
     capacity, keep = int(given["capacity"]), given["keep"]
     if keep == "class_balanced":
-        return memory.class_balanced(capacity, at.outputs, lambda batch: batch.y)
+        return memory.class_balanced(capacity, *(_classes(at) if told else (at.outputs, lambda batch: batch.y)))
     if keep == "reservoir":
         return memory.reservoir(capacity)
     if keep == "ring":
         return memory.ring(capacity)
     raise unknown("policy of what to keep", keep, ("class_balanced", "reservoir", "ring"))
+
+
+def _classes(at: Situation) -> tuple[int, Callable[[Batch], Array]]:
+    """Returns how many classes there are, and the class of each example, for a learner that is told the task.
+
+    In a domain-incremental stream an output stands for another class in each task, or for another look of its class.
+    """
+    if at.scenario == "domain":
+        return at.outputs * at.tasks, lambda batch: batch.y + at.outputs * batch.task
+    return at.outputs, lambda batch: batch.y
 
 
 methods: dict[str, Method] = {
@@ -100,6 +114,7 @@ methods: dict[str, Method] = {
         hyperparameters={"strength": 1.0},
         options={"capacity": 200, "replay_batch": 0, "normalized": True, "herding": True},
         boundaries=always,
+        scenarios=("task", "class"),  # a class that is known is not taught again
         young={"herding": False},
     ),
     "er": Method(

@@ -83,7 +83,7 @@ def test_bad_input_is_named():
     with pytest.raises(UsageError, match="no wiring"):
         contexts.gated(bare, optax.sgd(0.1), 2, 0.5).init(jax.random.key(0))
     for scenario in ("class", "domain"):
-        with pytest.raises(UsageError, match="xdg must be told .*--scenario task"):
+        with pytest.raises(UsageError, match="xdg .*means nothing in a .*--scenario task"):
             runner.jobs_of(suite.load("split_digits"), ["xdg"], [scenario])
     with pytest.raises(UsageError, match="separate .*of a suite that has it"):
         runner.jobs_of(suite.load("split_mnist_online"), ["separate"], ["class"])

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from neuroml import memory
+from neuroml import memory, replay_methods
 from neuroml.errors import UsageError
+from neuroml.method import Situation
+from neuroml.streams.stream import Batch
 
 KEYS = jax.random.split(jax.random.key(4), 6000)
 draw = jax.jit(memory.sample, static_argnames="n")
@@ -102,6 +104,21 @@ def test_a_label_that_is_no_class_is_not_kept():
     state = jax.jit(store.add)(store.init(jnp.int32(0)), jnp.array([-1, 1, 2, -1]), KEYS[0])
     assert memory.stored(state).tolist() == [False, False, True, False]
     assert state.seen.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("told, shares", [(True, [2, 4, 6]), (False, [6, 6, 6])])
+def test_where_outputs_are_used_again_a_class_has_its_share_in_each_task_if_that_is_told(told, shares):
+    """Domain-incremental, two outputs and three tasks: each context keeps as many, from the first on."""
+    example = Batch(jnp.zeros(()), jnp.int32(0), jnp.int32(0), jnp.ones(2, bool))
+    at = Situation(None, None, 0.1, example, 4, outputs=2, tasks=3, scenario="domain")
+    store = replay_methods._store(at, {"capacity": 6, "keep": "class_balanced"}, told)
+    state, found = store.init(example), []
+    for task in range(3):
+        batch = Batch(jnp.zeros(8), jnp.arange(8) % 2, jnp.full(8, task), jnp.ones((8, 2), bool))
+        state = store.add(state, batch, KEYS[task])
+        found.append(int(memory.stored(state).sum()))
+    assert found == shares
+    assert not told or sorted(state.items.task.tolist()) == [0, 0, 1, 1, 2, 2]
 
 
 def test_samples_are_uniform_over_what_is_stored_and_never_blank():
