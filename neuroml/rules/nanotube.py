@@ -106,14 +106,15 @@ def nanotube(
 
         def check(steps, state):
             draw, shake = jax.random.split(key)
-            failing, leaving = recycling.failing(state), units.outgoing(found, params)
+            silent, leaving = recycling.failing(state), units.outgoing(found, params)
+            failing = {name: which & ~which.all() for name, which in silent.items()}  # someone must be left to give
             if heals == "destroyed":
                 entering = units.incoming(found, params)
                 cut = {name: (entering[name] == 0) | (leaving[name] == 0) for name in failing}
                 failing = {name: which & cut[name] for name, which in failing.items()}
             useful = {name: state.sums[name] * leaving[name] for name in failing}
             useful = units.by_lot(draw, useful) if choose == "random" else useful
-            donors = {name: _donors(useful[name], lost) for name, lost in failing.items()}
+            donors = {name: _donors(useful[name], silent[name], lost) for name, lost in failing.items()}
             moved = _handed_over(found, steps, params, donors, state.noise, shake)
             return moved, recycling.checked(state, failing)._replace(donors=donors)
 
@@ -126,12 +127,13 @@ def nanotube(
     return core.rule(init, nanotube)
 
 
-def _donors(useful: Float[Array, " size"], failing: Bool[Array, " size"]) -> Int[Array, " size"]:
-    """Returns a donor for each neuron that fails, the best for the first, and itself for each other; all if none is."""
-    order = jnp.argsort(jnp.where(failing, -jnp.inf, useful), descending=True)
-    healthy = jnp.maximum((~failing).sum(), 1)
-    turn = (jnp.cumsum(failing) - 1) % healthy
-    return jnp.where(failing & ~failing.all(), order[turn], jnp.arange(len(failing)))
+def _donors(
+    useful: Float[Array, " size"], silent: Bool[Array, " size"], failing: Bool[Array, " size"]
+) -> Int[Array, " size"]:
+    """Returns a donor that answers for each neuron that fails, the best for the first, and itself for each other."""
+    order = jnp.argsort(jnp.where(silent, -jnp.inf, useful), descending=True)
+    turn = (jnp.cumsum(failing) - 1) % jnp.maximum((~silent).sum(), 1)
+    return jnp.where(failing, order[turn], jnp.arange(len(failing)))
 
 
 def _handed_over(found: Any, steps: Any, params: Any, donors: Any, noise: Array, key: Array) -> Any:

@@ -125,12 +125,21 @@ def test_it_may_leave_those_alone_that_are_silent_and_heard():
     assert np.flatnonzero(state.renewed["first"]).tolist() == [1, 4]
 
 
+def test_a_silent_neuron_that_is_left_alone_gives_nothing():
+    """All but one of those that are heard are silent: a copy of a silent one would be silent, and never healed."""
+    quiet = {**WORDS["activity"], "b": jnp.zeros((1, 6)).at[0, 5].set(1.0)}
+    for choose in ("utility", "random"):
+        tx = neuroml.nanotube(NAMES, every=1, heals="destroyed", choose=choose)
+        _, state = tx.update(STILL, tx.init(HURT), HURT, activity=quiet, key=KEY)
+        assert state.donors["first"].tolist() == [0, 5, 2, 3, 5, 5]
+
+
 def test_where_all_are_silent_nothing_moves():
     tx = neuroml.nanotube(NAMES, every=1)
     silent = jax.tree.map(jnp.zeros_like, WORDS["activity"])
     steps, state = tx.update(STILL, tx.init(HURT), HURT, activity=silent, key=KEY)
     assert not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(steps))
-    assert state.donors["first"].tolist() == list(range(6))
+    assert state.donors["first"].tolist() == list(range(6)) and int(state.births) == 0
 
 
 def test_the_control_draws_its_donors_among_those_that_answer():
