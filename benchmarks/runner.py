@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 import neuroml
@@ -129,9 +130,6 @@ def injury_of(suite: Suite) -> Callable[[Learner, Task], Learner] | None:
     shares = {"neurons": suite.injury, "synapses": suite.severed}
     if not any(shares.values()):
         return None
-    each = suite.iterations or (suite.epochs or 1) * (suite.examples or 0) // suite.batch_size
-    if each and suite.injury_at >= suite.tasks * each:
-        raise UsageError(f"injury_at={suite.injury_at}: {suite.name} has {suite.tasks * each} steps, counted from 0.")
 
     def intervene(agent, task):
         if task.network.wiring is None:
@@ -225,12 +223,23 @@ def run_job(
     todo = [seed for seed in seeds if fresh or seed not in done]
     if len(todo) < len(seeds):
         report(len(seeds) - len(todo))
+    _require_injury(job, data)
     for group in _groups(job, data, todo):
         result = run(job.experiment, data, seeds=group, hyperparameters=job.hyperparameters)
         records = [_record(job, identity, seed, i, result) for i, seed in enumerate(group)]
         results.append(path, records)
         report(len(group))
         yield from records
+
+
+def _require_injury(job: Job, data: Dataset) -> None:
+    """Refuses an injury that would come after the last step."""
+    if job.experiment.intervene is None:
+        return
+    stream = jax.eval_shape(lambda key: job.experiment.stream(data, key), jax.random.key(0))
+    steps = job.experiment.steps(stream) * stream.phases
+    if job.suite.injury_at >= steps:
+        raise UsageError(f"injury_at={job.suite.injury_at}: {job.suite.name} has {steps} steps, counted from 0.")
 
 
 def _groups(job: Job, data: Dataset, seeds: list[int]) -> Iterator[list[int]]:

@@ -78,7 +78,7 @@ def verdicts(claim: Claim, folder: Any = None) -> list[Verdict]:
     return found
 
 
-def table(rows: list[Verdict]) -> str:
+def table(rows: list[Verdict], claim: str) -> str:
     """Returns the comparison as Markdown, and behind it the reasons of what failed or was not run."""
     lines = [
         "| | published | ours | difference | allowed | | seeds | seconds a seed | seen |",
@@ -98,12 +98,16 @@ def table(rows: list[Verdict]) -> str:
         "",
         "In %; ± one standard error. " + f"{passed} of {sum(row.checked for row in rows)} checked cells pass.",
     ]
-    notes = [(row.cell.name, row.cell.not_run or row.cell.explained) for row in rows if _needs_a_word(row)]
+    notes = [(row.cell.name, _note(row, claim)) for row in rows]
     return "\n".join(lines + [""] + [f"- {name}: {note}" for name, note in notes if note]).rstrip() + "\n"
 
 
-def _needs_a_word(row: Verdict) -> bool:
-    return row.cell.not_run is not None or (row.checked and not row.passes)
+def _note(row: Verdict, claim: str) -> str | None:
+    """Returns why a cell was not run, what would run it, or why it fails."""
+    cell = row.cell
+    if cell.not_run is None and row.seeds < 2:
+        return f'python -m paper_repro run {claim} --only "{cell.name}"' + (f": {cell.takes}" if cell.takes else "")
+    return cell.not_run or (cell.explained if row.checked and not row.passes else None)
 
 
 def check(command: Any) -> int:
@@ -114,9 +118,9 @@ def check(command: Any) -> int:
     for name in [command.claim] if command.claim else claims.names():
         claim = claims.load(name)
         rows = verdicts(claim, command.results)
-        print(f"{claim.title}\n\n{table(rows)}")
+        print(f"{claim.title}\n\n{table(rows, claim.name)}")
         if command.write:
-            tables.update_readme(HOME / name / "README.md", {"check": table(rows)})
+            tables.update_readme(HOME / name / "README.md", {"check": table(rows, claim.name)})
         every += [row for row in rows if row.checked]
     passed = sum(row.passes for row in every)
     print(f"{passed} of {len(every)} checked numbers pass.")

@@ -30,6 +30,7 @@ class Cell:
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # as `--set name=value` has them
     method: str | None = None  # none where it was not run
     not_run: str | None = None  # why, with what it would take
+    takes: str | None = None  # what a seed takes, of a cell that could be run and was not
     explained: str | None = None  # why it differs, once known
 
     def job(self) -> Job:
@@ -99,8 +100,6 @@ def overview() -> str:
     paragraphs = []
     for name in names():
         claim = load(name)
-        run = len(claim.run_here())
-        paragraphs.append(
-            f"{name}\n  {claim.title}\n  {claim.source}\n  {run} of {len(claim.cells)} numbers are run; {claim.minutes}"
-        )
+        can_run = f"{len(claim.run_here())} of {len(claim.cells)} numbers can be run; {claim.minutes}"
+        paragraphs.append(f"{name}\n  {claim.title}\n  {claim.source}\n  {can_run}")
     return "\n\n".join(paragraphs)

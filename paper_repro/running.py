@@ -13,6 +13,10 @@ from paper_repro.claims import Claim
 def run(claim: Claim, command: Any) -> int:
     """Runs the cells whose results are not there yet; returns the exit status."""
     commands.prepare_jax()
+    if not claim.run_here():
+        raise UsageError(
+            f"{claim.name} runs nothing; `python -m paper_repro check {claim.name}` says why, cell by cell."
+        )
     wanted = [cell for cell in claim.run_here() if cell.name.startswith(command.only or "")]
     if not wanted:
         raise UsageError(

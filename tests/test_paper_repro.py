@@ -37,7 +37,7 @@ def test_every_cell_has_a_protocol_that_can_run_or_a_reason(name):
 @pytest.mark.parametrize("name", HERE)
 def test_the_page_of_a_claim_shows_its_verdicts_as_they_are(name):
     page = claims.HOME / name / "README.md"
-    assert not tables.stale(page, {"check": checking.table(checking.verdicts(HERE[name]))}), (
+    assert not tables.stale(page, {"check": checking.table(checking.verdicts(HERE[name]), name)}), (
         f"python -m paper_repro check {name} --write"
     )
 
@@ -56,7 +56,7 @@ def test_what_is_from_memory_or_of_one_seed_is_shown_and_not_checked():
     memory = checking.verdict(cell(seen="from memory"), [1.0, 1.1])
     alone = checking.verdict(cell(), [50.0])
     assert not memory.checked and not alone.checked
-    text = checking.table([memory, alone])
+    text = checking.table([memory, alone], "paper")
     assert "not checked (from memory)" in text and "| not run |" in text and "0 of 0 checked" in text
 
 

@@ -152,6 +152,11 @@ def test_an_injury_that_cannot_be_is_refused():
     late = dataclasses.replace(SMALL, injury=0.5, injury_at=32)
     with pytest.raises(UsageError, match="injury_at=32: .* 32 steps"):
         records("none", late)
+    of_classes = runner.Job(
+        suite.change(suite.load("split_digits"), {"tasks": 3, "injury": 0.5, "injury_at": 10**6}, {}), "class", "none"
+    )
+    with pytest.raises(UsageError, match="injury_at=1000000: split_digits has"):
+        next(runner.run_job(of_classes, DATA, [0], Path("never")))
     with pytest.raises(UsageError, match="no names"):
         records("crelu", dataclasses.replace(SMALL, injury=0.5, injury_at=3))
 
