@@ -29,8 +29,6 @@ suite = Suite(
         "random_ridge": {"ridge": 0.01},
     },
     options={
-        "fixed": {"consolidates": True},
-        "growth": {"consolidates": True, "when": "steps", "alive_percent": 50},
         "ewc": {"anchors": "latest"},
         "er": {"capacity": 500},
         "derpp": {"capacity": 500},
@@ -39,8 +37,4 @@ suite = Suite(
         "patch_random": {"width": 800, "size": 6, "pool": 2, "mirror": True},
     },
     batch_sizes={"condensate_memory": 500, "patch_random": 500, "random_ridge": 500},
-    grids={
-        "fixed": {"learning_rate": (0.01, 0.01, 0.03, 0.03), "scale": (0.03, 0.3, 0.03, 0.3)},
-        "growth": {"number": (8.0, 8.0, 32.0, 32.0), "patience": (50.0, 10.0, 50.0, 10.0)},
-    },
 )

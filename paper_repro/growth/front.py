@@ -2,8 +2,8 @@
 
     python -m paper_repro.growth.front
 
-Reads `results/growth_100.domain.jsonl`, prints a line for each point, and draws `results/front.png`. All weights that a
-network has allocated count, alive or in reserve.
+Reads `growth_100.domain.jsonl` in `results` (20 permutations) and `results/hundred` (all 100), prints a line for each
+point, and draws `results/front.png`. All weights that a network has allocated count, alive or in reserve.
 """
 
 from collections.abc import Mapping
@@ -18,6 +18,7 @@ from benchmarks.statistics import Interval, mean_interval
 HOME = Path(__file__).parent / "results"
 PLAIN = {"when": "steps", "alive_percent": 50, "directions": "random", "imagines": True, "pairs": True}
 INPUTS, OUTPUTS = 784, 10
+PANELS = {"20 permutations": HOME, "100 permutations": HOME / "hundred"}
 
 
 def allocated(hidden: list[int]) -> int:
@@ -36,10 +37,10 @@ def name_of(record: Mapping[str, Any]) -> str:
     return " ".join([record["method"], *changed])
 
 
-def points() -> dict[str, dict[int, Interval]]:
-    """Returns {name: {allocated parameters: accuracy}}."""
+def points(folder: Path) -> dict[str, dict[int, Interval]]:
+    """Returns {name: {allocated parameters: accuracy}} of the results in a folder."""
     found: dict[str, dict[int, list[float]]] = {}
-    for record in results.latest(results.read(HOME / "growth_100.domain.jsonl")):
+    for record in results.latest(results.read(folder / "growth_100.domain.jsonl")):
         size = allocated(record["config"]["protocol"]["hidden"])
         found.setdefault(name_of(record), {}).setdefault(size, []).append(record["metrics"]["accuracy"])
     return {
@@ -48,12 +49,9 @@ def points() -> dict[str, dict[int, Interval]]:
     }
 
 
-def main() -> None:
-    """Prints and draws the front."""
-    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-    for place, (name, line) in enumerate(points().items()):
-        for size, at in line.items():
-            print(f"{name:28} {size:>7} parameters {100 * at.mean:.1f} +- {100 * at.half_width:.1f} %")
+def draw(axes: plt.Axes, found: Mapping[str, Mapping[int, Interval]]) -> None:
+    """Draws a line with intervals for each method, and marks for its controls."""
+    for place, (name, line) in enumerate(found.items()):
         style = plots.method_style(name.split(" ")[0]) | {"label": name, "markersize": 6}
         if " " in name:  # a control stands a little to the right of what it controls
             style |= {"linestyle": "none", "marker": "sDv^"[place % 4], "markerfacecolor": "none"}
@@ -61,8 +59,21 @@ def main() -> None:
         sizes = [size * (1.06 ** (place - 1) if " " in name else 1) for size in line]
         spread = [100 * at.half_width for at in line.values()]
         axes.errorbar(sizes, [100 * at.mean for at in line.values()], spread, capsize=2, elinewidth=0.8, **style)
-    axes.set(xscale="log", xlabel="allocated parameters", ylabel="accuracy on all 20 permutations (%)")
-    axes.legend(frameon=False, fontsize="small", loc="lower right")
+    axes.set(xscale="log", xlabel="allocated parameters", ylabel="accuracy on all permutations (%)")
+
+
+def main() -> None:
+    """Prints and draws the front."""
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    for axes, (title, folder) in zip(panels, PANELS.items(), strict=True):
+        found = points(folder)
+        for name, line in found.items():
+            for size, at in line.items():
+                mean, spread = 100 * at.mean, 100 * at.half_width
+                print(f"{title}: {name:28} {size:>7} parameters {mean:.1f} +- {spread:.1f} %")
+        draw(axes, found)
+        axes.set_title(title, loc="left")
+    panels[0].legend(frameon=False, fontsize="small", loc="lower right")
     figure.savefig(HOME / "front.png", dpi=150)
 
 
