@@ -18,15 +18,17 @@ class Convention(NamedTuple):
     labels: str  # as `neuroml.fisher` calls them
     half: bool  # penalty = strength / 2 * ..., or strength * ...
     batched: bool  # squares the mean gradient of a batch
+    anchors: str  # as `neuroml.ewc` calls them
     scale: Callable[[int, int], float] = lambda examples, batch_size: 1.0  # their Fisher over the mean of squares
     differs: str = ""  # what a strength cannot make up for
 
 
 class Translation(NamedTuple):
-    """The same pull here; `exact` says whether it is the same in every weight."""
+    """The same pull here: `neuroml.ewc(strength, anchors=anchors)`, and `exact` if it is the same in every weight."""
 
     strength: float
     labels: str
+    anchors: str
     exact: bool
     differs: str
 
@@ -34,22 +36,34 @@ class Translation(NamedTuple):
 # From the sources named in the docstring of `translate`.
 CONVENTIONS: dict[str, Convention] = {
     "van_de_ven": Convention(
-        "all", half=True, batched=False, scale=lambda examples, batch_size: examples / max(examples - 1, 1)
+        "all",
+        half=True,
+        batched=False,
+        anchors="separate",
+        scale=lambda examples, batch_size: examples / max(examples - 1, 1),
     ),
-    "mammoth": Convention("true_weighted", half=False, batched=False),
-    "contilab": Convention("true", half=True, batched=False),
-    "avalanche": Convention("true", half=False, batched=True),
-    "facil": Convention("predicted", half=True, batched=True, differs="averages the Fisher of tasks, alpha = 0.5"),
+    "mammoth": Convention("true_weighted", half=False, batched=False, anchors="latest"),
+    "contilab": Convention("true", half=True, batched=False, anchors="latest"),
+    "avalanche": Convention("true", half=False, batched=True, anchors="separate"),
+    "facil": Convention(
+        "predicted", half=True, batched=True, anchors="latest", differs="averages the Fisher of tasks, alpha = 0.5"
+    ),
     "libcontinual": Convention(
-        "true", half=True, batched=True, scale=lambda examples, batch_size: batch_size, differs="averages over tasks"
+        "true",
+        half=True,
+        batched=True,
+        anchors="latest",
+        scale=lambda examples, batch_size: batch_size,
+        differs="averages over tasks; where its anchors are was not seen",
     ),
-    "pycil": Convention("true", half=True, batched=True, differs="clips the Fisher at 1e-4"),
+    "pycil": Convention("true", half=True, batched=True, anchors="latest", differs="clips the Fisher at 1e-4"),
     "sequel": Convention(
         "true",
         half=True,
         batched=True,
+        anchors="latest",
         scale=lambda examples, batch_size: 1 / batch_size,
-        differs="keeps the Fisher of the last task only; whether it has the half was not seen",
+        differs="keeps the Fisher of the last task only (`decay=0.0`); whether it has the half was not seen",
     ),
 }
 
@@ -67,6 +81,11 @@ def translate(library: str, strength: float, *, examples: int, batch_size: int =
     so `translate` divides by b, which is right at an optimum (g = 0) and for b much smaller than n. Far from one, the
     second term is the larger, and no strength makes the two alike.
 
+    Where a code has one anchor and a gamma (Mammoth, contilab, van de Ven's online EWC), that is our `anchors="latest"`
+    and `decay`. Van de Ven's code can also sample labels, or take those of the data or the predictions, at the same
+    scale: give `neuroml.fisher` the `labels` "sampled", "true" or "predicted". CLArena squares the gradients of batches
+    times their size; its labels, half and anchors were not read, and it is not among these.
+
     Args:
       library: "van_de_ven", "mammoth", "avalanche", "facil", "pycil", "libcontinual", "contilab" or "sequel".
       strength: its lambda.
@@ -74,7 +93,7 @@ def translate(library: str, strength: float, *, examples: int, batch_size: int =
       batch_size: of the batches whose mean gradient it squares, where it does that.
 
     Returns:
-      `(strength, labels, exact, differs)`.
+      `(strength, labels, anchors, exact, differs)`.
 
     Reference:
       The codes read: van de Ven's models/cl/continual_learner.py (labels "all" are its default), Mammoth's
@@ -82,7 +101,7 @@ def translate(library: str, strength: float, *, examples: int, batch_size: int =
       van de Ven 2025, "On the computation of the Fisher information in continual learning", ICLR blog posts.
 
     >>> translate("mammoth", 90.0, examples=12_000)
-    Translation(strength=180.0, labels='true_weighted', exact=True, differs='')
+    Translation(strength=180.0, labels='true_weighted', anchors='latest', exact=True, differs='')
     >>> translate("avalanche", 1.0, examples=60_000, batch_size=256).strength
     0.0078125
     """
@@ -93,4 +112,4 @@ def translate(library: str, strength: float, *, examples: int, batch_size: int =
     theirs = CONVENTIONS[library]
     size = batch_size if theirs.batched else 1
     here = strength * (1 if theirs.half else 2) * theirs.scale(examples, batch_size) / size
-    return Translation(here, theirs.labels, size == 1 and not theirs.differs, theirs.differs)
+    return Translation(here, theirs.labels, theirs.anchors, size == 1 and not theirs.differs, theirs.differs)

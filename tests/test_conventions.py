@@ -75,10 +75,12 @@ def sequel(size):
 BY_HAND = {f.__name__: f for f in (van_de_ven, mammoth, contilab, avalanche, facil, pycil, libcontinual, sequel)}
 
 
-def our_pull(found, params, moved):
-    rule = neuroml.ewc(found.strength)
-    importance = neuroml.fisher(predict, params, jnp.array(X), labels=found.labels, targets=jnp.array(Y))
-    state = neuroml.consolidate(rule.init(params), params, importance=importance)
+def our_pull(found, moved, *anchors, decay=1.0):
+    rule = neuroml.ewc(found.strength, anchors=found.anchors, decay=decay)
+    state = rule.init(moved)
+    for params in anchors:
+        importance = neuroml.fisher(predict, params, jnp.array(X), labels=found.labels, targets=jnp.array(Y))
+        state = neuroml.consolidate(state, params, importance=importance)
     return rule.update(jnp.zeros_like(moved), state, moved)[0]
 
 
@@ -89,7 +91,21 @@ def test_the_pull_is_that_of_the_other_code(name):
     params, moved = jnp.array(WEIGHTS), jnp.array(WEIGHTS) + 0.3
     found = conventions.translate(name, STRENGTH, examples=N, batch_size=1)
     theirs = jax.grad(lambda w: half * STRENGTH * jnp.sum(information * (w - params) ** 2))(moved)
-    np.testing.assert_allclose(our_pull(found, params, moved), theirs, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(our_pull(found, moved, params), theirs, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["van_de_ven", "mammoth", "contilab", "avalanche"])
+def test_after_a_second_task_the_anchors_are_those_of_the_other_code(name, monkeypatch):
+    """Of van de Ven and Avalanche a penalty for each task; of the others one sum, times gamma, around the newest."""
+    gamma, together = (0.5, True) if name in ("mammoth", "contilab") else (1.0, False)
+    first, second, moved = (jnp.array(WEIGHTS) + shift for shift in (0.0, 0.2, 0.3))
+    one, half = BY_HAND[name](1)
+    monkeypatch.setitem(globals(), "WEIGHTS", np.asarray(second))
+    two, _ = BY_HAND[name](1)
+    pull = lambda information, anchor: 2 * half * STRENGTH * information * (moved - anchor)
+    theirs = gamma * pull(one, second if together else first) + pull(two, second)
+    found = conventions.translate(name, STRENGTH, examples=N, batch_size=1)
+    np.testing.assert_allclose(our_pull(found, moved, first, second, decay=gamma), theirs, rtol=1e-4, atol=1e-6)
 
 
 def test_every_convention_is_written_out_by_hand():
