@@ -24,8 +24,8 @@ def reserve(params: Any, wiring: Any, alive: int | float | Mapping[str, int]) ->
     Args:
       params: the weights, allocated at full capacity.
       wiring: names of the axes of the weights (`neuroml.wiring`).
-      alive: how many neurons live in each population between layers: a number, a share in (0, 1), or a number for
-        some populations by name. The first ones live.
+      alive: how many neurons live in each population between layers: an integer; a share in (0, 1] as a float, 1.0
+        being all; or a number for some populations by name. The first ones live.
 
     Returns:
       A tree like `params`, in which every weight that enters or leaves a neuron in reserve, and its bias, is zero.
@@ -171,7 +171,8 @@ def spare_young(opt_state: Any, wiring: Any, importance: Any) -> Any:
 
 
 def _count(name: str, size: int, alive: int | float) -> int:
-    count = math.ceil(alive * size) if isinstance(alive, float) and 0 < alive < 1 else int(alive)
-    if not 1 <= count <= size or (isinstance(alive, float) and alive != count and alive > 1):
-        raise UsageError(f"alive={alive}: population {name!r} needs a share in (0, 1), or a number from 1 to {size}.")
+    share = isinstance(alive, float) and 0 < alive <= 1  # 1.0 is the whole of a share, and 1 is one neuron
+    count = math.ceil(alive * size) if share else int(alive)
+    if not 1 <= count <= size or not (share or alive == count):
+        raise UsageError(f"alive={alive}: population {name!r} needs a share in (0, 1], or a number from 1 to {size}.")
     return count

@@ -100,12 +100,13 @@ def test_reserve_zeroes_all_that_enters_or_leaves():
     assert count(growing.reserve(FULL, NAMES, 0.5)) == [3, 3] and count(
         growing.reserve(FULL, NAMES, {"second": 1})
     ) == [6, 1]
-    assert count(FULL) == [6, 5]
+    assert count(FULL) == count(growing.reserve(FULL, NAMES, 1.0)) == [6, 5]  # a share of one: all
+    assert count(growing.reserve(FULL, NAMES, 1)) == [1, 1]
 
 
 @pytest.mark.parametrize("number", [0, 6, -1, 1.5, 0.0])
 def test_reserve_refuses_numbers_that_a_population_does_not_have(number):
-    with pytest.raises(UsageError, match="needs a share in \\(0, 1\\), or a number from 1 to"):
+    with pytest.raises(UsageError, match="needs a share in \\(0, 1\\], or a number from 1 to"):
         growing.reserve(FULL, NAMES, number)
     with pytest.raises(UsageError, match="unknown population 'frist'. Did you mean 'first'"):
         growing.reserve(FULL, NAMES, {"frist": 2})
