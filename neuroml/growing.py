@@ -52,8 +52,8 @@ def growable(who: str, wiring: Any, params: Any) -> dict[str, units.Units]:
     """Returns the populations between layers, after checking that a birth in them can leave the function as it is.
 
     Raises:
-      UsageError: there is none; one feeds itself, by shared or recurrent weights; or other arrays than the kernels and
-        biases of its layers belong to it, such as a normalization's.
+      UsageError: there is none; one feeds itself, by shared or recurrent weights; a layer has heads; or other arrays
+        than the kernels and biases of its layers belong to it, such as a normalization's.
     """
     units.begin(who, wiring, params, lambda size: None)
     found = units.find(wiring, params)
@@ -62,6 +62,11 @@ def growable(who: str, wiring: Any, params: Any) -> dict[str, units.Units]:
         home = jax.tree_util.keystr(path[:-1], simple=True, separator="/")
         for name in set(names or ()) & set(found):
             part = found[name]
+            if len(names) == 3:
+                raise UsageError(
+                    f"{who} cannot grow population {name!r}: the axes of layer {home!r} are {names}, three as those of "
+                    "attention heads, in which new neurons would change the function. Name them None."
+                )
             if home in part.makers and home in part.readers:
                 raise UsageError(
                     f"{who} cannot grow population {name!r}: layer {home!r} makes it and reads it (shared or recurrent "

@@ -88,8 +88,9 @@ def growth(
       `report` counts it under "growth refused"; `neuroml.resize` makes room.
 
     Raises:
-      UsageError: no population between two layers; one that cannot grow (shared or recurrent weights, a normalization
-        over neurons); an activity or a `fresh` that does not fit; a setting out of range.
+      UsageError: no population between two layers; one that cannot grow (shared or recurrent weights, attention heads,
+        a normalization over neurons); an activity or a `fresh` that does not fit; a setting out of range. All this is
+        read from the wiring: a normalization without weights, or whose axes have no names, is not seen.
 
     Reference:
       Zero outgoing weights: Evci et al. 2022, ICLR, "GradMax: growing neural networks using gradient information";

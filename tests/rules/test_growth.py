@@ -558,6 +558,21 @@ def test_what_cannot_grow_is_refused():
     for call in (neuroml.growth(shared).init, lambda p: growing.reserve(p, shared, 1)):
         with pytest.raises(UsageError, match="'h': layer 'loop' makes it and reads it"):
             call(params)
+    layer_norm = neuroml.mlp(3, [6, 5], 2, layer_norm=True)
+    params, _ = layer_norm.init(KEY)
+    with pytest.raises(UsageError, match="'hidden_0': norms/0/bias belongs to it and is no kernel or bias"):
+        neuroml.growth(layer_norm.wiring(params)).init(params)
     normed, names = {**FULL, "norm": {"scale": jnp.ones(6)}}, {**NAMES, "norm": {"scale": ("first",)}}
     with pytest.raises(UsageError, match="norm/scale belongs to it and is no kernel or bias"):
         neuroml.growth(names).init(normed)
+
+
+def test_attention_heads_are_refused():
+    """Queries and keys meet in a product: a new neuron would change who listens to whom, whatever reads it."""
+    into, out = jnp.ones((4, 2, 3)), jnp.ones((2, 3, 4))
+    params = {home: {"kernel": into} for home in ("query", "key", "value")} | {"out": {"kernel": out}}
+    names = {home: {"kernel": ("embedding", "head", "hidden")} for home in ("query", "key", "value")}
+    names |= {"out": {"kernel": ("head", "hidden", "answer")}}
+    for call in (neuroml.growth(names).init, lambda p: growing.reserve(p, names, 1)):
+        with pytest.raises(UsageError, match="'hidden': the axes of layer 'key'.*attention heads"):
+            call(params)
