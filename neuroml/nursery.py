@@ -84,6 +84,13 @@ def newcomers(alive: Bool[Array, " size"]) -> Neurons:
     return Neurons(alive, jnp.zeros(alive.shape, jnp.int32), jnp.zeros(alive.shape), jnp.zeros(()))
 
 
+def grown_up(state: GrowthState, names: Any) -> GrowthState:
+    """Returns the state in which the living neurons of some populations are as old as those of the start."""
+    age = lambda one: jnp.where(one.alive, state.count, 0)
+    old = {name: one._replace(age=age(one)) if name in names else one for name, one in state.neurons.items()}
+    return state._replace(neurons=old)
+
+
 def present(state: GrowthState, living: Any) -> GrowthState:
     """Returns the state in which only those are alive who have weights: others than growth may have destroyed some."""
 
