@@ -69,6 +69,7 @@ def conditioned(inner: Learner, norm: Adaptation, example: Batch, scale: float) 
         prepare=prepare,
         settle=lambda state: within(inner.settle, state),
         report=lambda state: inner.report(_inner(state)),
+        weights=lambda state: inner.weights(_inner(state)),
         inspect=at(inner.inspect),
         context=None if inner.context is None else at(inner.context),
     )

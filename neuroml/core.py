@@ -5,9 +5,10 @@ A rule is made by `rule(init, update)` and holds its state in a NamedTuple that 
     consolidate(self, params, **context) -> Self      what was learnt becomes lasting
     penalty(self, params, **context) -> scalar        the scalar whose gradient `update` adds
 
-and, for logs, `report(self) -> {name: scalar}`. The functions `consolidate`, `penalty`, `report` and `describe` below
-find every such state wherever Optax nested it (`chain`, `named_chain`, `masked`, `partition`, `MultiSteps`,
-`inject_hyperparams`) and inside an `nnx.Optimizer`.
+and, for logs, `report(self) -> {name: scalar}`. Its `anchors` are the names of fields that hold
+weights as they once were, which `neuroml.renewal` so tells from moments. The functions `consolidate`, `penalty`,
+`report` and `describe` below find every such state wherever Optax nested it (`chain`, `named_chain`, `masked`,
+`partition`, `MultiSteps`, `inject_hyperparams`) and inside an `nnx.Optimizer`.
 """
 
 import inspect

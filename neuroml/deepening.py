@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
-from neuroml import projection
+from neuroml import nursery, projection
 from neuroml.errors import UsageError, unknown
 from neuroml.wiring import by_path
 
@@ -24,6 +24,7 @@ def deepen(
     new: Names,
     *,
     activation: Callable[[Array], Array] = jax.nn.relu,
+    behind: Callable[[Array], Array] | None = None,
     populations: Names | None = None,
 ) -> tuple[Any, Any]:
     """Returns weights and optimizer state of a network with whole new layers: the same function at first.
@@ -31,8 +32,9 @@ def deepen(
     The kernel of a new layer is the identity (of a convolution, at its centre), its bias zero; all other weights and
     all that the optimizer knows of them are those of `params` and `opt_state`. What a projector or `neuroml.growth`
     knows of the inputs of the layer that read them until now, it knows of the new layer, whose inputs they are. Neurons
-    whom that layer does not hear, such as those in reserve, get a partner in reserve. Call it between steps, outside
-    `jit`; whatever was compiled is compiled once more.
+    whom that layer does not hear, such as those in reserve, get a partner in reserve. To `neuroml.growth` the neurons
+    of a new layer are grown up: what they do was learnt before. Call it between steps, outside `jit`; whatever was
+    compiled is compiled once more.
 
     Args:
       tx: for the deeper network; rules that take names are made with its names, in the order of `opt_state`.
@@ -44,6 +46,9 @@ def deepen(
       new: for each new layer by path, the old one that read its inputs until now; names of `deeper`. Of two new layers
         in a row, both have the same.
       activation: of the new layers.
+      behind: activation of the layers before them, whose answers `activation` must leave as they are; default: the
+        same. The weights do not tell: a relu behind a tanh changes the function, and only if you say so here is it
+        refused.
       populations: for populations that rules know under other names in the deeper network, the new name by the old
         one, such as {"hidden_1": "hidden_2"} where `wiring.chain` counts a new layer in the middle.
 
@@ -52,7 +57,8 @@ def deepen(
 
     Raises:
       UsageError: a layer that `deeper` does not have, weights that differ otherwise, a new layer that cannot hand on
-        what it is given, an activation that changes its own answers (tanh; not relu), or a state of another `tx`.
+        what it is given, an activation that changes its own answers (tanh; not relu) or those of `behind`, or a state
+        of another `tx`.
 
     Reference:
       Chen, Goodfellow, Shlens 2016, "Net2Net: accelerating learning via knowledge transfer", ICLR, section 2.3.
@@ -68,7 +74,7 @@ def deepen(
     ([[1.0, 0.0], [0.0, 1.0]], [3.0, 4.0])
     """
     _check_names(new, projection.layers(deeper))
-    _check_activation(activation)
+    _check_activation(activation, activation if behind is None else behind)
     names = _renamed(params, deeper, new)
     keys = names | dict(populations or {})
     old = {_named(path, names): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
@@ -80,7 +86,7 @@ def deepen(
     read = {_named(path): _named(path, {}, new) for path, _ in jax.tree_util.tree_leaves_with_path(blank)}
     moved = {own: kept[reader] for own, reader in read.items() if reader in kept}
     lost = "the state of `tx` has nothing at {} of shape {}: make `tx` as it was, for the deeper network"
-    return grown, _filled(blank, moved | kept, lost)
+    return grown, _aged(_filled(blank, moved | kept, lost), kept)
 
 
 def _check_names(new: Names, found: Mapping[str, Any]) -> None:
@@ -94,11 +100,12 @@ def _check_names(new: Names, found: Mapping[str, Any]) -> None:
             )
 
 
-def _check_activation(activation: Callable[[Array], Array]) -> None:
-    answers = activation(jnp.linspace(-3.0, 3.0, 13))
+def _check_activation(activation: Callable[[Array], Array], behind: Callable[[Array], Array]) -> None:
+    answers = behind(jnp.linspace(-3.0, 3.0, 13))
     if not jnp.allclose(activation(answers), answers, atol=1e-6):
-        name = getattr(activation, "__name__", "this activation")
-        raise UsageError(f"{name} changes its own answers, so a new layer would change the function; relu does not.")
+        name, before = (getattr(one, "__name__", "this activation") for one in (activation, behind))
+        whose = "its own answers" if behind is activation else f"answers of {before}"
+        raise UsageError(f"{name} changes {whose}, so a new layer would change the function: take relu behind relu.")
 
 
 def _renamed(params: Any, deeper: Any, new: Names) -> dict[str, str]:
@@ -136,6 +143,19 @@ def _filled(blank: Any, known: Mapping[str, Any], lost: str) -> Any:
         if path not in places or jnp.shape(places[path]) != jnp.shape(leaf):
             raise UsageError(lost.format(path, jnp.shape(leaf)) + ".")
     return jax.tree.structure(blank).unflatten([known.get(path, leaf) for path, leaf in places.items()])
+
+
+def _aged(state: Any, known: Mapping[str, Any]) -> Any:
+    """Returns the state in which neurons of populations that growth has not known before are grown up."""
+    grows = lambda node: isinstance(node, nursery.GrowthState)
+
+    def after(path, node):
+        if not grows(node):
+            return node
+        age = lambda name: _named((*path, *map(jax.tree_util.GetAttrKey, ("neurons", name, "age"))))
+        return nursery.grown_up(node, [name for name in node.neurons if age(name) not in known])
+
+    return jax.tree_util.tree_map_with_path(after, state, is_leaf=grows)
 
 
 def _home(path: str) -> str:

@@ -60,6 +60,18 @@ def settled(ground: Ground, scale: ArrayLike) -> Ground:
     return jax.tree.map(lambda new, old: jnp.where(ground.batches > 0, new, old), after, ground)
 
 
+def without(ground: Ground, gone: Bool[Array, " inputs"]) -> Ground:
+    """Returns the ground without some inputs: they occupy nothing, and the others what they did until it is settled.
+
+    >>> ground = settled(felt(bare(2), jnp.array([[1.0, 1.0], [1.0, -1.0]]), jnp.array(True)), 1.0)
+    >>> without(ground, jnp.array([True, False])).free.round(3).tolist()
+    [[1.0, 0.0], [0.0, 0.5]]
+    """
+    off = gone[:, None] | gone
+    shell, core = (jnp.where(off, 0, moment) for moment in (ground.shell, ground.core))
+    return ground._replace(shell=shell, core=core, free=jnp.where(off, jnp.eye(gone.size), ground.free))
+
+
 def free_share(ground: Ground, dead: ArrayLike) -> Float[Array, ""]:
     """Returns the free rank as a share of the living inputs, of which `dead` are none: 1 is all free.
 

@@ -24,8 +24,8 @@ def reserve(params: Any, wiring: Any, alive: int | float | Mapping[str, int]) ->
     Args:
       params: the weights, allocated at full capacity.
       wiring: names of the axes of the weights (`neuroml.wiring`).
-      alive: how many neurons live in each population between layers: a number, a share in (0, 1), or a number for
-        some populations by name. The first ones live.
+      alive: how many neurons live in each population between layers: an integer; a share in (0, 1] as a float, 1.0
+        being all; or a number for some populations by name. The first ones live.
 
     Returns:
       A tree like `params`, in which every weight that enters or leaves a neuron in reserve, and its bias, is zero.
@@ -52,8 +52,8 @@ def growable(who: str, wiring: Any, params: Any) -> dict[str, units.Units]:
     """Returns the populations between layers, after checking that a birth in them can leave the function as it is.
 
     Raises:
-      UsageError: there is none; one feeds itself, by shared or recurrent weights; or other arrays than the kernels and
-        biases of its layers belong to it, such as a normalization's.
+      UsageError: there is none; one feeds itself, by shared or recurrent weights; a layer has heads; or other arrays
+        than the kernels and biases of its layers belong to it, such as a normalization's.
     """
     units.begin(who, wiring, params, lambda size: None)
     found = units.find(wiring, params)
@@ -62,6 +62,11 @@ def growable(who: str, wiring: Any, params: Any) -> dict[str, units.Units]:
         home = jax.tree_util.keystr(path[:-1], simple=True, separator="/")
         for name in set(names or ()) & set(found):
             part = found[name]
+            if len(names) == 3:
+                raise UsageError(
+                    f"{who} cannot grow population {name!r}: the axes of layer {home!r} are {names}, three as those of "
+                    "attention heads, in which new neurons would change the function. Name them None."
+                )
             if home in part.makers and home in part.readers:
                 raise UsageError(
                     f"{who} cannot grow population {name!r}: layer {home!r} makes it and reads it (shared or recurrent "
@@ -171,7 +176,8 @@ def spare_young(opt_state: Any, wiring: Any, importance: Any) -> Any:
 
 
 def _count(name: str, size: int, alive: int | float) -> int:
-    count = math.ceil(alive * size) if isinstance(alive, float) and 0 < alive < 1 else int(alive)
-    if not 1 <= count <= size or (isinstance(alive, float) and alive != count and alive > 1):
-        raise UsageError(f"alive={alive}: population {name!r} needs a share in (0, 1), or a number from 1 to {size}.")
+    share = isinstance(alive, float) and 0 < alive <= 1  # 1.0 is the whole of a share, and 1 is one neuron
+    count = math.ceil(alive * size) if share else int(alive)
+    if not 1 <= count <= size or not (share or alive == count):
+        raise UsageError(f"alive={alive}: population {name!r} needs a share in (0, 1], or a number from 1 to {size}.")
     return count

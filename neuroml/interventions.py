@@ -7,11 +7,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from neuroml import units
+from neuroml import projection, units
 from neuroml.errors import UsageError, unknown
 from neuroml.learner import Learner, LearnerState, Task
 
@@ -113,7 +115,7 @@ def clamped(
       inner: any learner whose weights have names.
       wiring: `(params) -> names of the axes`.
       population: whose neurons they are.
-      neurons: their numbers.
+      neurons: their numbers, from 0.
       value: before the activation function.
       start: first step, counted from 0 over the whole stream.
       stop: first step at which they are free again.
@@ -122,13 +124,12 @@ def clamped(
       A `Learner` that does all that `inner` does.
 
     Raises:
-      UsageError: an unknown population, or a layer without a bias.
+      UsageError: an unknown population, a neuron that it does not have, or a layer without a bias.
     """
 
     def hold(params, count):
         found = units.find(wiring(params), params)
-        if population not in found:
-            raise unknown("population between two layers", population, found)
+        _check_clamp(found, params, population, neurons)
         which = jnp.zeros(found[population].size, bool).at[jnp.asarray(neurons)].set(True)
         mine = units.entering(found, params, {population: which & (start <= count) & (count < stop)})
         set_to = lambda leaf, held: jnp.where(held, jnp.asarray(value if leaf.ndim == 1 else 0, leaf.dtype), leaf)
@@ -143,8 +144,26 @@ def clamped(
     return _around(inner, step, lambda state, count: state._replace(params=hold(state.params, count)[0]))
 
 
+def _check_clamp(found: Any, params: Any, population: str, neurons: Any) -> None:
+    if population not in found:
+        raise unknown("population between two layers", population, found)
+    size, layers = found[population].size, projection.layers(params)
+    if not isinstance(neurons, jax.core.Tracer):
+        for number in np.ravel(neurons):
+            if not 0 <= number < size:
+                raise UsageError(f"population {population!r} has no neuron {number}: its {size} are 0 to {size - 1}.")
+    for home in found[population].makers:
+        if layers[home].bias is None:
+            raise UsageError(
+                f"population {population!r} cannot be clamped: what holds it at a value is the bias of layer {home!r}, "
+                "which has none. Make the layer with a bias."
+            )
+
+
 def recorded(inner: Learner, task: Task, population: str, steps: int, *, every: int = 1) -> Learner:
     """Records what the neurons of a population answer, on average over each batch, before it is learnt.
+
+    Clamped ones answer as they are held, whichever of the two wraps the other.
 
     Args:
       inner: any learner whose state's params are those of the task's network.
@@ -173,7 +192,7 @@ def recorded(inner: Learner, task: Task, population: str, steps: int, *, every: 
 
     def note(record, state, batch, count):
         row = jnp.where(count % every == 0, count // every, steps)  # one past the end is dropped
-        return record.at[row].set(answers(state.params, batch), mode="drop")
+        return record.at[row].set(answers(inner.weights(state), batch), mode="drop")
 
     return _around(inner, lambda state, batch, key, count: inner.step(state, batch, key), blank=blank, note=note)
 
@@ -212,5 +231,6 @@ def _around(
         predict=shown(inner.predict),
         report=shown(inner.report),
         inspect=shown(inner.inspect),
+        weights=shown(inner.weights),
         context=None if inner.context is None else shown(inner.context),
     )

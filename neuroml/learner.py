@@ -62,6 +62,10 @@ def _emptied(state: LearnerState, destroyed: Any) -> LearnerState:
     return state._replace(params=jax.tree.map(cut, state.params, destroyed))
 
 
+def _own_weights(state: LearnerState) -> Any:
+    return state.params
+
+
 def _nothing(state: LearnerState) -> dict[str, Array]:
     del state
     return {}
@@ -84,6 +88,7 @@ class Learner(NamedTuple):
     report: Callable[[LearnerState], dict[str, Array]] = _nothing  # scalars for logs
     inspect: Callable[[LearnerState, Batch], dict[str, Array]] = _nothing_to_see  # vital signs, as scalars
     destroy: Callable[[LearnerState, Any], LearnerState] = _emptied  # (state, tree of bools): sets weights to zero
+    weights: Callable[[LearnerState], Any] = _own_weights  # those that it answers with, which may be held still
     context: Callable[[LearnerState, Batch], Array] | None = None  # which of `contexts` contexts it infers
     contexts: int = 0
 

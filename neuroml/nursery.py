@@ -84,6 +84,23 @@ def newcomers(alive: Bool[Array, " size"]) -> Neurons:
     return Neurons(alive, jnp.zeros(alive.shape, jnp.int32), jnp.zeros(alive.shape), jnp.zeros(()))
 
 
+def grown_up(state: GrowthState, names: Any) -> GrowthState:
+    """Returns the state in which the living neurons of some populations are as old as those of the start."""
+    age = lambda one: jnp.where(one.alive, state.count, 0)
+    old = {name: one._replace(age=age(one)) if name in names else one for name, one in state.neurons.items()}
+    return state._replace(neurons=old)
+
+
+def present(state: GrowthState, living: Any) -> GrowthState:
+    """Returns the state in which only those are alive who have weights: others than growth may have destroyed some."""
+
+    def after(old, there):
+        kept = old.alive & there
+        return Neurons(kept, jnp.where(kept, old.age, 0), jnp.where(kept, old.utility, 0), old.pull)
+
+    return state._replace(neurons={name: after(old, living[name]) for name, old in state.neurons.items()})
+
+
 def gains(state: GrowthState) -> dict[str, Float[Array, " size"]]:
     """Returns by what the steps of each neuron's incoming weights are multiplied: exactly 1 for the grown-up."""
     return {name: 1 + (state.youth_gain - 1) * (1 - share) for name, share in state.maturities().items()}
@@ -127,13 +144,19 @@ def _weights(found: Any, params: Any) -> dict[str, int]:
     return {name: into(part) + out(part) for name, part in found.items()}
 
 
-def felt(state: GrowthState, params: Any, activity: Any, windows: projection.Windows | None) -> GrowthState:
-    """Returns the state after one more batch of inputs of the layers that are watched."""
+def felt(found: Any, state: GrowthState, params: Any, activity: Any, windows: projection.Windows | None) -> GrowthState:
+    """Returns the state after one more batch of inputs of the layers that are watched, of living neurons only."""
     if not state.ground:
         return state
     rows = projection.inputs(params, activity, windows)
     ok = projection.finite({home: rows[home] for home in state.ground})
-    return state._replace(ground={home: grounds.felt(one, rows[home], ok) for home, one in state.ground.items()})
+    ground = {home: grounds.felt(one, rows[home], ok) for home, one in state.ground.items()}
+    layers = projection.layers(params)
+    for name, part in found.items():
+        for home in (reader for reader in part.readers if reader in ground):
+            gone = jnp.tile(~state.neurons[name].alive, math.prod(layers[home].shape[:-2]))
+            ground[home] = grounds.without(ground[home], jnp.pad(gone, (0, layers[home].bias is not None)))
+    return state._replace(ground=ground)
 
 
 def dying(state: GrowthState, one: Neurons) -> Bool[Array, " size"]:

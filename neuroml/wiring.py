@@ -105,7 +105,9 @@ def spread(
     return jax.tree.unflatten(jax.tree.structure(params), leaves)
 
 
-def chain(params: Any, order: Sequence[str], *, unnamed: Sequence[str] = ()) -> Any:
+def chain(
+    params: Any, order: Sequence[str], *, unnamed: Sequence[str] = (), norms: Mapping[str, str] | None = None
+) -> Any:
     """Returns the wiring of layers that follow one another.
 
     The neurons between the layers are called "input", "hidden_0", "hidden_1", ..., "output". The two last
@@ -116,12 +118,14 @@ def chain(params: Any, order: Sequence[str], *, unnamed: Sequence[str] = ()) -> 
       params: nested dictionaries in which each layer holds a `kernel` and may hold a `bias`.
       order: the paths of the layers from input to output, such as `["layers/0", "layers/1", "head"]`.
       unnamed: paths whose arrays belong to no population.
+      norms: for each normalization by path, the layer whose neurons it normalizes: its vectors are theirs. One that is
+        `unnamed` instead is invisible to rules that cannot do with it, such as `neuroml.growth`.
 
     Returns:
       The wiring, for `populations` and `spread`.
 
     Raises:
-      UsageError: when a path is unknown, an array is left over, or a layer has another number of inputs than
+      UsageError: when a layer is unknown, an array is left over, or a layer has another number of inputs than
         the one before it has outputs. So it is after flattening an image: leave its convolutions to
         `unnamed`, or average each channel over the image.
 
@@ -141,6 +145,11 @@ def chain(params: Any, order: Sequence[str], *, unnamed: Sequence[str] = ()) -> 
         if f"{layer}/bias" in shapes:
             names[f"{layer}/bias"] = (after,)
     _check_joints([(layer, shapes[f"{layer}/kernel"]) for layer in order])
+    made = dict(zip(order, between[1:], strict=False))
+    for norm, layer in (norms or {}).items():
+        if layer not in made:
+            raise unknown("layer", layer, made)
+        names |= {path: (made[layer],) for path in shapes if path.startswith(f"{norm}/")}
     for path, shape in shapes.items():
         if any(path == root or path.startswith(f"{root}/") for root in unnamed):
             names[path] = (None,) * len(shape)

@@ -96,10 +96,12 @@ def test_neurons_in_reserve_get_partners_in_reserve():
     longer = neuroml.wiring.chain(DEEPER, ["l0", "l1", "l2", "l3"])
     params = growing.reserve(SMALL, wiring, alive=3)
     make = lambda names: neuroml.renewal(optax.adam(1e-2), neuroml.growth(names, when="steps", patience=3), names)
-    _, state = train(make(wiring), params, make(wiring).init(params), 1)
+    _, state = train(make(wiring), params, make(wiring).init(params), 2)
     deeper, after = neuroml.deepen(make(longer), params, state, DEEPER, NEW, populations={"hidden_1": "hidden_2"})
     living = growing.living(growing.growable("test", longer, deeper), deeper)
     assert {name: int(which.sum()) for name, which in living.items()} == {"hidden_0": 3, "hidden_1": 3, "hidden_2": 3}
+    mature = {name: share[after.rule.neurons[name].alive].tolist() for name, share in after.rule.maturities().items()}
+    assert mature == {name: [1, 1, 1] for name in living}, "what the new layer does was learnt before"
     known = {name: int(one.alive.sum()) for name, one in after.rule.neurons.items()}
     assert known == {"hidden_0": 3, "hidden_1": 3, "hidden_2": 3}
     np.testing.assert_allclose(capture(deeper)[0], capture(params)[0], rtol=1e-5, atol=1e-6)
@@ -157,6 +159,7 @@ def test_a_convolution_hands_on_at_its_centre():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
+        ({"behind": jnp.tanh}, "relu changes answers of tanh, so a new layer"),
         ({"new": {"l9": "l2"}}, "unknown layer of the deeper network 'l9'"),
         ({"new": {}}, "`new` must name all new layers"),
         ({"activation": jnp.tanh}, "tanh changes its own answers"),

@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 import toy
+from flax import nnx
 
 import neuroml
 from neuroml import adaptation, interventions
@@ -146,6 +147,22 @@ def test_a_clamp_of_nobody_is_refused():
         agent.step(agent.init(jax.random.key(0)), batch(0), jax.random.key(0))
 
 
+@pytest.mark.parametrize("number", [8, -1])
+def test_a_clamp_of_a_neuron_that_is_not_there_is_refused(number):
+    agent = interventions.clamped(make_learner(TASK, optax.sgd(0.1)), NETWORK.wiring, "hidden_0", [0, number], 0, 0, 1)
+    with pytest.raises(UsageError, match=f"'hidden_0' has no neuron {number}: its 8 are 0 to 7"):
+        agent.predict(agent.init(jax.random.key(0)), batch(0))
+
+
+def test_a_clamp_of_a_layer_without_a_bias_is_refused():
+    layer = lambda inputs, outputs, rngs: nnx.Linear(inputs, outputs, use_bias=False, rngs=rngs)
+    network = neuroml.from_nnx(lambda rngs: nnx.Sequential(layer(9, 5, rngs), nnx.relu, layer(5, 4, rngs)))
+    wiring = lambda params: neuroml.wiring.chain(params, ["layers/0", "layers/2"])
+    agent = interventions.clamped(make_learner(Task(network, 1.0), optax.sgd(0.1)), wiring, "hidden_0", [0], 0.7, 0, 1)
+    with pytest.raises(UsageError, match="'hidden_0' cannot be clamped.*bias of layer 'layers/0', which has none"):
+        agent.predict(agent.init(jax.random.key(0)), batch(0))
+
+
 def test_a_recording_holds_what_neurons_answered_before_each_step():
     plain = make_learner(TASK, optax.sgd(0.1))
     state = run(interventions.recorded(plain, TASK, "hidden_1", 3, every=2), 9)[-1]
@@ -154,6 +171,17 @@ def test_a_recording_holds_what_neurons_answered_before_each_step():
     np.testing.assert_allclose(state.opt_state.record, expected, rtol=1e-5, atol=1e-6)  # the later ones found no room
     with pytest.raises(UsageError, match="'hidden_2'"):
         interventions.recorded(plain, TASK, "hidden_2", 3).init(jax.random.key(0))
+
+
+def test_a_recording_of_the_clamped_holds_what_they_hand_on_in_either_order():
+    plain = make_learner(TASK, optax.sgd(0.1))
+    clamp = lambda agent: interventions.clamped(agent, NETWORK.wiring, "hidden_0", [1], 0.7, 1, 3)
+    record = lambda agent: interventions.recorded(agent, TASK, "hidden_0", 4)
+    around, within = (run(agent, 4)[-1].opt_state for agent in (record(clamp(plain)), clamp(record(plain))))
+    np.testing.assert_allclose(around.record, within.inner.record, rtol=1e-6)
+    assert np.isclose(around.record[:, 1], 0.7).tolist() == [False, True, True, False]
+    normalized = conditioned(clamp(plain), adaptation.make(0.9), batch(0)._replace(x=batch(0).x[0]), 1.0)
+    assert np.isclose(run(record(normalized), 2)[-1].opt_state.record[1, 1], 0.7)
 
 
 def test_they_fit_each_other_and_normalized_inputs():

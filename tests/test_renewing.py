@@ -144,6 +144,40 @@ def test_a_vmap_over_seeds_is_a_loop():
         jax.tree.map(close, together[0], params)
 
 
+ANCHORED = {
+    "ewc": (neuroml.ewc(strength=1.0), ("anchor",)),
+    "si": (neuroml.si(strength=1.0), ("anchor", "last_params")),
+    "l2_init": (neuroml.l2_init(0.1), ("initial",)),
+}
+
+
+@pytest.mark.parametrize("name", ANCHORED)
+def test_new_weights_are_held_to_themselves(name):
+    held, fields = ANCHORED[name]
+    params, state = steps(neuroml.renewal(optax.chain(held, optax.sgd(0.1)), rule(), NAMES), network(KEY), 3)
+    gone = units.touched(units.find(NAMES, params), params, state.rule.renewed)
+    check = lambda held, weight, new: np.testing.assert_array_equal(held[new], weight[new])
+    for field in fields:
+        anchor = getattr(state.base[0], field)
+        jax.tree.map(check, anchor, params, gone)
+        assert anchor["a"]["kernel"][:, 2].all() and (anchor["a"]["kernel"] != params["a"]["kernel"])[:, 0].all()
+
+
+def test_weights_that_are_shared_are_held_to_their_share():
+    """Without a gradient the network keeps its answer; held to the whole, both copies would grow to twice of it."""
+    names = {"a": {"kernel": ("pixel", "hidden")}, "b": {"kernel": ("hidden", "answer")}}
+    params = {"a": {"kernel": jnp.array([[1.0, 0.0]])}, "b": {"kernel": jnp.array([[8.0], [0.0]])}}
+    tube = neuroml.nanotube(names, noise=0.0, every=1)
+    tx = neuroml.renewal(optax.chain(neuroml.ewc(strength=1.0), optax.sgd(0.5)), tube, names)
+    state = neuroml.consolidate(tx.init(params), params, importance=jax.tree.map(jnp.ones_like, params))
+    for _ in range(4):
+        hidden = jnp.maximum(params["a"]["kernel"], 0)
+        given = {"activity": {"a": jnp.ones((1, 1)), "b": hidden}, "key": KEY}
+        updates, state = tx.update(jax.tree.map(jnp.zeros_like, params), state, params, **given)
+        params = optax.apply_updates(params, updates)
+    assert params["a"]["kernel"].tolist() == [[1.0, 1.0]] and params["b"]["kernel"].ravel().tolist() == [4.0, 4.0]
+
+
 def test_what_the_rule_needs_is_asked_for():
     params = network(KEY)
     tx = neuroml.renewal(optax.adam(1e-2), rule(), NAMES)

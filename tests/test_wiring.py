@@ -127,3 +127,11 @@ def test_chain_refuses_gaps_and_strangers():
         wiring.chain(PARAMS, ["layers/1", "head"])
     with pytest.raises(UsageError, match="unknown layer 'layers/2'"):
         wiring.chain(PARAMS, ["layers/0", "layers/2", "head"])
+
+
+def test_a_normalization_is_named_as_the_layer_before_it():
+    params = {**PARAMS, "norms": {0: {"bias": jnp.ones(3), "scale": jnp.ones(3)}}}
+    inferred = wiring.chain(params, ORDER, norms={"norms/0": "layers/0"})
+    with pytest.raises(UsageError, match="unknown layer 'layers/9'"):
+        wiring.chain(params, ORDER, norms={"norms/0": "layers/9"})
+    assert inferred["norms"] == {0: {"bias": ("hidden_0",), "scale": ("hidden_0",)}}

@@ -36,8 +36,10 @@ class _Growable:
     def grow(self, count: int, *readers: nnx.Linear | nnx.Conv, rngs: nnx.Rngs) -> None:
         """Wakes `count` units: fresh incoming weights and bias, and outgoing weights of zero in every reader.
 
-        Whatever the network answered it answers still. To be called between steps, not inside `jit`, where the rule
-        `neuroml.growth` does the like; an optimizer's moments of these weights are zero already.
+        Whatever the network answered it answers still, if what stands in between makes 0 of 0, as relu and tanh do.
+        After a sigmoid, which makes 1/2 of it, readers hear units in reserve until these are born. To be called between
+        steps, not inside `jit`, where the rule `neuroml.growth` does the like; an optimizer's moments of these weights
+        are zero already.
 
         Args:
           count: how many, >= 0.
@@ -98,7 +100,8 @@ class GrowableDense(_Growable, nnx.Linear):
     outgoing weights) as by hand. A unit is alive when it has an incoming weight other than zero: `layer.alive` is read
     from the weights, so that nothing has to be kept in step with them.
 
-    Between the layer and its readers nothing may mix the units (no normalization over them); an activation may follow.
+    Between the layer and its readers nothing may mix the units (no normalization over them); an activation may follow
+    that makes 0 of 0, such as relu, tanh or gelu (not a sigmoid, which lets readers hear units in reserve).
 
     Args:
       inputs: width of x.

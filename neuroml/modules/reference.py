@@ -152,7 +152,8 @@ def mlp(
     settings = {"initialization": initialization, "activation": activation, "layer_norm": layer_norm}
     network = from_nnx(lambda rngs: MLP(inputs, hidden, outputs, **settings, rngs=rngs))
     dense = [f"layers/{number}" for number in range(len(hidden))]
-    name = lambda params: chain(params, [*dense, "head"], unnamed=["norms"])
+    norms = {f"norms/{number}": layer for number, layer in enumerate(dense)}
+    name = lambda params: chain(params, [*dense, "head"], norms=norms)
     return network if activation == "crelu" else network._replace(wiring=name)
 
 

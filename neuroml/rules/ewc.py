@@ -24,6 +24,7 @@ class EWCState(NamedTuple):
     decay: jax.Array  # ()
 
     hyperparameters = ("strength", "decay")
+    anchors = ("anchor",)
 
     def penalty(self, params: Any, **_: Any) -> jax.Array:
         """Returns `strength / 2 * sum_k sum_i importance_ki * (params_i - anchor_ki)**2` over consolidations k."""

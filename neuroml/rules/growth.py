@@ -85,11 +85,13 @@ def growth(
       `neuroml.renewal(optax.adam(1e-3), growth(wiring), wiring)`, which clears the moments of the new and the dead. To
       know what is occupied it must be consolidated (by `neuroml.every`, around `renewal`, without task boundaries).
       Losses and answers that are not finite are not counted. When no neuron is in reserve, nothing is born and
-      `report` counts it under "growth refused"; `neuroml.resize` makes room.
+      `report` counts it under "growth refused"; `neuroml.resize` makes room. Who has lost all weights, as by
+      `neuroml.interventions`, is in reserve again.
 
     Raises:
-      UsageError: no population between two layers; one that cannot grow (shared or recurrent weights, a normalization
-        over neurons); an activity or a `fresh` that does not fit; a setting out of range.
+      UsageError: no population between two layers; one that cannot grow (shared or recurrent weights, attention heads,
+        a normalization over neurons); an activity or a `fresh` that does not fit; a setting out of range. All this is
+        read from the wiring: a normalization without weights, or whose axes have no names, is not seen.
 
     Reference:
       Zero outgoing weights: Evci et al. 2022, ICLR, "GradMax: growing neural networks using gradient information";
@@ -136,11 +138,12 @@ def growth(
     def growth(updates, state, params, *, activity, key, value=None, **_):
         if when in ("plateau", "surprise"):
             core.require("growth", ("value",), {"value": value})
-        state, found = core.live(state, **given), units.find(wiring, params)
+        found = units.find(wiring, params)
+        state = nursery.present(core.live(state, **given), growing.living(found, params))
         for_when, for_where, for_birth = jax.random.split(key, 3)
         updates = units.gate(found, updates, nursery.gains(state))
         state = nursery.lived(found, nursery.heard(state, value), updates, params, units.outputs(found, activity))
-        state = nursery.felt(state, params, activity, windows)
+        state = nursery.felt(found, state, params, activity, windows)
         dying = {name: nursery.dying(state, one) for name, one in state.neurons.items()}
         lots = jax.random.uniform(for_where, (len(found),)) if where == "random" else None
         born, state = nursery.chosen(found, state, params, when, for_when, lots)

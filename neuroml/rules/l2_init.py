@@ -21,6 +21,7 @@ class L2InitState(NamedTuple):
     strength: jax.Array  # ()
 
     hyperparameters = ("strength",)
+    anchors = ("initial",)
 
     def gap(self, params: Any) -> Any:
         """Returns `params - initial`."""

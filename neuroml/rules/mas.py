@@ -18,6 +18,7 @@ class MASState(NamedTuple):
     decay: jax.Array  # ()
 
     hyperparameters = ("strength", "decay")
+    anchors = ("anchor",)
 
     def penalty(self, params: Any, **_: Any) -> jax.Array:
         """Returns `strength * sum_i importance_i * (params_i - anchor_i)**2`."""

@@ -29,6 +29,7 @@ class RWalkState(NamedTuple):
     damping: jax.Array  # ()
 
     hyperparameters = ("strength", "decay", "damping")
+    anchors = ("anchor", "start", "last_params")
 
     def penalty(self, params: Any, **_: Any) -> jax.Array:
         """Returns `strength * sum_i importance_i * (params_i - anchor_i)**2`."""

@@ -66,8 +66,10 @@ def schwann(
     Args:
       wiring: names of the axes of the weights (`neuroml.wiring`).
       strength: of the injury's effects, in [0, 1]; 0 leaves `protected` alone.
-      protected: a rule that holds weights back, such as `neuroml.condensate_projector()`; its hold on hurt neurons
-        loosens. None: there is none.
+      protected: a rule that holds finished steps back, such as `neuroml.condensate_projector()`, or `neuroml.ewc` and
+        `neuroml.mas` with a `step_size`; its hold on hurt neurons loosens. None: there is none. Not a rule that adds
+        the gradient of a penalty, which is there for an optimizer to descend: behind the optimizer it pushes weights
+        away, and nothing here can tell. Put such a rule first in the chain; it then does not loosen.
       threshold: share of the mean answer of its layer below which a neuron counts as hurt.
       rate: of the way back to the start at each update, in [0, 1].
       gain: by how much the steps of hurt neurons are larger.

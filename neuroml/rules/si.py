@@ -27,6 +27,7 @@ class SIState(NamedTuple):
         return quadratic.credited(self.credit, self.last_grads, params, self.last_params)
 
     hyperparameters = ("strength", "damping")
+    anchors = ("anchor", "last_params")
 
     def penalty(self, params: Any, **_: Any) -> jax.Array:
         """Returns `strength * sum_i importance_i * (params_i - anchor_i)**2`."""

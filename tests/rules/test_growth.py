@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import neuroml
-from neuroml import growing, units
+from neuroml import ground, growing, interventions, units
 from neuroml.errors import MissingWordError, UsageError
 
 KEY = jax.random.key(0)
@@ -100,12 +100,13 @@ def test_reserve_zeroes_all_that_enters_or_leaves():
     assert count(growing.reserve(FULL, NAMES, 0.5)) == [3, 3] and count(
         growing.reserve(FULL, NAMES, {"second": 1})
     ) == [6, 1]
-    assert count(FULL) == [6, 5]
+    assert count(FULL) == count(growing.reserve(FULL, NAMES, 1.0)) == [6, 5]  # a share of one: all
+    assert count(growing.reserve(FULL, NAMES, 1)) == [1, 1]
 
 
 @pytest.mark.parametrize("number", [0, 6, -1, 1.5, 0.0])
 def test_reserve_refuses_numbers_that_a_population_does_not_have(number):
-    with pytest.raises(UsageError, match="needs a share in \\(0, 1\\), or a number from 1 to"):
+    with pytest.raises(UsageError, match="needs a share in \\(0, 1\\], or a number from 1 to"):
         growing.reserve(FULL, NAMES, number)
     with pytest.raises(UsageError, match="unknown population 'frist'. Did you mean 'first'"):
         growing.reserve(FULL, NAMES, {"frist": 2})
@@ -299,8 +300,6 @@ def test_rank_is_exhausted_when_what_was_consolidated_fills_the_readers_inputs()
 
 
 def test_free_share_leaves_neurons_in_reserve_out():
-    from neuroml import ground
-
     rows = jnp.concatenate([jax.random.normal(KEY, (50, 2)), jnp.zeros((50, 6))], axis=1)
     one = ground.settled(ground.felt(ground.bare(8), rows, jnp.array(True)), 1e-5)
     assert float(ground.free_share(one, 6)) < 0.01 and abs(float(ground.free_share(one, 0)) - 0.75) < 0.01
@@ -359,7 +358,8 @@ def test_the_young_learn_faster_until_they_are_mature():
 
 def test_importance_spares_the_young():
     tx = neuroml.growth(NAMES, when="steps", patience=2, number=1, maturity=4)
-    _, state = still(tx, tx.init(SMALL), 3)
+    updates, state = still(tx, tx.init(SMALL), 2)
+    _, state = still(tx, state, params=optax.apply_updates(SMALL, updates))
     name = next(n for n, one in state.neurons.items() if one.alive[3])
     ones = jax.tree.map(jnp.ones_like, FULL)
     importance = neuroml.spare_young((optax.EmptyState(), state), NAMES, ones)
@@ -385,6 +385,43 @@ def test_the_useless_die_when_mature_and_their_place_is_used_again():
         assert_dead_are_zero(params, state)
     assert int(state.births) == 1 and state.renewed["first"].tolist() == [False, True, False, False, False, False]
     assert int(still(neuroml.growth(NAMES, number=1), neuroml.growth(NAMES).init(FULL), 300, FULL)[1].deaths) == 0
+
+
+def test_the_destroyed_are_in_reserve_again_and_born_anew():
+    tx = neuroml.growth(NAMES, when="steps", patience=1, number=2)
+    _, state = still(tx, tx.init(FULL), params=FULL)
+    hurt = interventions.lesion(NAMES, FULL, 0.5, KEY)
+    params = jax.tree.map(lambda leaf, gone: jnp.where(gone, 0, leaf), FULL, hurt)
+    run = jax.jit(lambda state, params, key: still(tx, state, params=params, key=key))
+    lost = {"first": hurt["a"]["bias"], "second": hurt["b"]["bias"]}
+    for i in range(4):
+        updates, state = run(state, params, jax.random.fold_in(KEY, i))
+        params = optax.apply_updates(params, updates)
+        assert_dead_are_zero(params, state)
+        for name, one in state.neurons.items():
+            assert not one.utility[~one.alive].any() and (one.age[lost[name]] <= i).all()
+    assert int(state.births) == sum(int(which.sum()) for which in lost.values()) == 5
+    assert growing_room(state) == 0 and int(state.deaths) == 0
+    assert all(which.all() for which in growing.living(units.find(NAMES, params), params).values())
+
+
+@pytest.mark.parametrize("by", ["apoptosis", "a lesion"])
+def test_the_dead_occupy_no_ground(by):
+    """The layer behind will hear nothing of the kind again, even where a neuron without weights answers 1/2."""
+    rows = {"a": X, "b": jax.random.normal(KEY, (20, 6)).at[:, 1].multiply(0.01), "c": jnp.ones((20, 5))}
+    tx = neuroml.growth(NAMES, number=0, when="rank", scale=1e-3, maturity=1, apoptosis=0.05 * (by == "apoptosis"))
+    _, state = still(tx, tx.init(FULL), params=FULL, activity=rows)
+    occupied = neuroml.consolidate(state, FULL)
+    assert occupied.ground["b"].core[1].any() and occupied.ground["b"].free[1, 1] < 1
+    cut = units.touched(units.find(NAMES, FULL), FULL, {"first": jnp.arange(6) == 1})
+    params = jax.tree.map(lambda leaf, gone: jnp.where(gone, 0, leaf), FULL, cut) if by == "a lesion" else FULL
+    _, state = still(tx, occupied, 2, params=params, activity=rows)
+    one, kept = state.ground["b"], np.delete(np.arange(7), 1)
+    assert state.neurons["first"].alive.tolist() == [True, False, True, True, True, True]
+    assert not one.core[1].any() and not one.shell[:, 1].any() and one.free[1].tolist() == np.eye(7)[1].tolist()
+    assert 0 <= float(ground.free_share(one, 1)) < float(ground.free_share(one, 0))
+    same(one.core[kept][:, kept], occupied.ground["b"].core[kept][:, kept], atol=0)
+    same(state.ground["c"].core, occupied.ground["c"].core, atol=0)
 
 
 def test_utility_is_that_of_a_plain_loop():
@@ -557,6 +594,21 @@ def test_what_cannot_grow_is_refused():
     for call in (neuroml.growth(shared).init, lambda p: growing.reserve(p, shared, 1)):
         with pytest.raises(UsageError, match="'h': layer 'loop' makes it and reads it"):
             call(params)
+    layer_norm = neuroml.mlp(3, [6, 5], 2, layer_norm=True)
+    params, _ = layer_norm.init(KEY)
+    with pytest.raises(UsageError, match="'hidden_0': norms/0/bias belongs to it and is no kernel or bias"):
+        neuroml.growth(layer_norm.wiring(params)).init(params)
     normed, names = {**FULL, "norm": {"scale": jnp.ones(6)}}, {**NAMES, "norm": {"scale": ("first",)}}
     with pytest.raises(UsageError, match="norm/scale belongs to it and is no kernel or bias"):
         neuroml.growth(names).init(normed)
+
+
+def test_attention_heads_are_refused():
+    """Queries and keys meet in a product: a new neuron would change who listens to whom, whatever reads it."""
+    into, out = jnp.ones((4, 2, 3)), jnp.ones((2, 3, 4))
+    params = {home: {"kernel": into} for home in ("query", "key", "value")} | {"out": {"kernel": out}}
+    names = {home: {"kernel": ("embedding", "head", "hidden")} for home in ("query", "key", "value")}
+    names |= {"out": {"kernel": ("head", "hidden", "answer")}}
+    for call in (neuroml.growth(names).init, lambda p: growing.reserve(p, names, 1)):
+        with pytest.raises(UsageError, match="'hidden': the axes of layer 'key'.*attention heads"):
+            call(params)

@@ -98,10 +98,11 @@ def test_the_control_gives_the_injury_to_another_neuron():
 
 
 def test_what_it_protects_consolidates_and_reports():
-    tx = neuroml.schwann(NAMES, protected=neuroml.ewc(strength=10.0))
+    tx = neuroml.schwann(NAMES, protected=neuroml.ewc(strength=10.0, step_size=0.1))
     importance = jax.tree.map(jnp.ones_like, START)
     state = neuroml.consolidate(tx.init(START), START, importance=importance)
     away = jax.tree.map(lambda leaf: leaf + 1.0, START)
     step, _ = tx.update(STILL, state, away, activity=answering(1, 1, 1, 1))
-    np.testing.assert_allclose(step["a"]["kernel"], 10.0, rtol=1e-5)
-    assert float(neuroml.penalty(state, away)) > 0 and "injury" in neuroml.core.report(state)
+    np.testing.assert_allclose(step["a"]["kernel"], -0.5, rtol=1e-5)  # back: half the way, as 0.1 * 10 is 1
+    assert 0 < neuroml.penalty(state, optax.apply_updates(away, step)) < neuroml.penalty(state, away)
+    assert "injury" in neuroml.core.report(state)
