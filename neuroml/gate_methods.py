@@ -76,7 +76,7 @@ methods: dict[str, Method] = {
     "maturity_lock": Method(
         "neurons with steady answers are held back, until the loss jumps",
         _neurons(maturity_lock, last=True),
-        hyperparameters={"strength": 0.9, "rate": 1e-3},
+        hyperparameters={"strength": 0.9, "rate": 1e-3, "ratio": 2.0, "fast_decay": 0.98, "slow_decay": 0.998},
         options=_SHUFFLED,
         activity=True,
     ),
