@@ -41,7 +41,7 @@ _SHUFFLED = {"shuffled": False}
 methods: dict[str, Method] = {
     "bcm": Method(
         "neurons learn more while they answer above a threshold that slides",
-        _neurons(bcm, last=False),
+        _neurons(bcm, last=True),
         hyperparameters={"strength": 0.5, "decay": 0.99},
         options=_SHUFFLED,
         activity=True,
