@@ -114,7 +114,7 @@ def pull(
     """Returns updates that move neurons towards a fresh start: the given share of the way, 1 all of it.
 
     Incoming weights and biases go to those of `fresh`, outgoing weights to zero. What the updates held for the share
-    that moves is dropped.
+    that moves is dropped, and is not looked at where that is all: it may be infinite or no number.
 
     Args:
       found: the populations.
@@ -129,7 +129,8 @@ def pull(
     for place, part, enters in _places(found, updates, share):
         part = part.astype(leaves[place].dtype)
         target = 0.0 if silent and not enters else new[place].astype(part.dtype)
-        leaves[place] = (1 - part) * leaves[place] + part * (target - old[place])
+        kept = jnp.where(part == 1, 0, leaves[place])  # not by the factor alone: 0 * inf is no number
+        leaves[place] = (1 - part) * kept + part * (target - old[place])
     return structure.unflatten(leaves)
 
 

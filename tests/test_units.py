@@ -89,6 +89,16 @@ def test_a_share_of_one_starts_the_neurons_afresh_and_no_others():
     jax.tree.map(np.testing.assert_array_equal, after["c"], plain["c"])
 
 
+@pytest.mark.parametrize("value", [jnp.inf, -jnp.inf, jnp.nan])
+def test_a_step_that_is_not_finite_ends_with_the_old_neuron(value):
+    steps = jax.tree.map(lambda leaf: jnp.full_like(leaf, value), STEPS)
+    pulled = units.pull(FOUND, steps, PARAMS, FRESH, {"first": jnp.array([0.0, 1, 0, 0, 1])})
+    after, chosen = optax.apply_updates(PARAMS, pulled), jnp.array([1, 4])
+    for leaf in ("kernel", "bias"):
+        np.testing.assert_allclose(after["a"][leaf][..., chosen], FRESH["a"][leaf][..., chosen], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(after["b"]["kernel"][chosen], 0)
+
+
 def test_a_smaller_share_is_a_part_of_the_way_and_none_is_no_change():
     share = jnp.array([0.0, 0.25, 0.5, 0.75, 1.0])
     after = optax.apply_updates(PARAMS, units.pull(FOUND, STEPS, PARAMS, FRESH, {"first": share}))
