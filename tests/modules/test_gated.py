@@ -94,6 +94,12 @@ def test_excitability_does_not_keep_itself_up():
     assert float(layer.excitability[...][first].mean()) < 0.2, "as much as others: the share of winners is 0.1"
 
 
+def test_silent_units_do_not_become_excited():
+    layer = neuroml.KWinners(5, 3, strength=1.0, decay=0.5)
+    layer(jax.nn.relu(jnp.array([[-1.0, -1.0, -2.0, 0.1, -1.0], [-1.0, -2.0, 3.0, 0.1, -1.0]])))
+    assert layer.excitability[...].tolist() == [0, 0, 0.25, 0.5, 0]
+
+
 def test_kwinners_in_a_stock_model_under_jit_vmap_and_eval():
     network = neuroml.from_nnx(
         lambda rngs: nnx.Sequential(nnx.Linear(8, 8, rngs=rngs), neuroml.KWinners(8, 2, strength=1.0))
