@@ -233,6 +233,24 @@ def test_a_context_learns_without_changing_the_gates_of_another():
     assert (gradient["dendrites"] != 0).any(2).sum() == 6, "one segment of each unit"
 
 
+@pytest.mark.parametrize("rule", [neuroml.condensate_projector(), neuroml.decorrelation(every=1, strength=0.5)])
+def test_rules_about_layers_leave_the_segments_alone(rule):
+    make = lambda rngs: nnx.Sequential(
+        neuroml.ActiveDendrites(8, 6, 4, 5, radius=8.0, rngs=rngs), nnx.Linear(6, 2, rngs=rngs)
+    )
+    network = neuroml.from_nnx(make)
+    params, state = network.init(KEY)
+    x, _ = contexts_of(KEY)
+    _, _, activity = network.capture(params, state, x)
+    words, ones = {"activity": activity, "key": KEY}, jax.tree.map(jnp.ones_like, params)
+    _, opt_state = rule.update(ones, rule.init(params), params, **words)
+    opt_state = neuroml.consolidate(opt_state, params)
+    step, _ = rule.update(ones, opt_state, params, **words)
+    exactly(step["layers"][0]["dendrites"], ones["layers"][0]["dendrites"])
+    assert not np.allclose(step["layers"][0]["linear"]["kernel"], 1)
+    assert not np.allclose(step["layers"][1]["kernel"], 1)
+
+
 def test_dendrites_under_jit_vmap_and_capture():
     network = neuroml.from_nnx(lambda rngs: neuroml.ActiveDendrites(8, 6, 4, 5, radius=8.0, rngs=rngs))
     params, state = jax.vmap(network.init)(jax.random.split(KEY, 3))
