@@ -105,6 +105,19 @@ def test_a_gate_that_is_switched_off_is_sgd(name):
     assert np.isfinite(found).all() and not np.allclose(found[1], found[0], rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("intrinsic_plasticity", -1.5), ("intrinsic_plasticity", 1.0), ("synaptic_scaling", 0.0)]
+)
+def test_targets_that_no_neuron_can_have_are_refused_before_anything_runs(name, value):
+    one = dataclasses.replace(SMALL, hyperparameters={name: {"target": value}})
+    with pytest.raises(UsageError, match=f"target={value:g} must be more than 0.*{methods[name].summary}"):
+        runner.jobs_of(one, [name], ["domain"])
+    job = runner.Job(SMALL, "domain", name)
+    swept = {**job.hyperparameters, "target": [0.5, value]}
+    with pytest.raises(UsageError, match=f"target={value:g} must"):
+        run(job.experiment, DATA, seeds=[0], hyperparameters=swept)
+
+
 def test_adam_does_not_divide_the_gain_of_bcm_out():
     network = neuroml.mlp((2, 2, 1), hidden=(3,), outputs=2)
     params, _ = network.init(jax.random.key(0))
