@@ -32,7 +32,8 @@ def find(wiring: Any, params: Any) -> dict[str, Units]:
       params: the weights.
 
     Raises:
-      UsageError: a layer has no names, or axes of different size have the same name.
+      UsageError: a layer has no names, axes of different size have the same name, or one population is spelt in two
+        ways where it is made and where it is read.
 
     >>> layer = lambda *shape: {"kernel": jnp.zeros(shape)}
     >>> names = {"a": {"kernel": ("input", "hidden")}, "b": {"kernel": ("hidden", "output")}}
@@ -40,6 +41,7 @@ def find(wiring: Any, params: Any) -> dict[str, Units]:
     {'hidden': Units(size=3, makers=('a',), readers=('b',))}
     """
     names, made, read, sizes = _names(wiring), {}, {}, {}
+    _check_spelling(names)
     for home, layer in projection.layers(params).items():
         if home not in names:
             raise UsageError(f"the wiring has no names for the kernel of layer {home!r}: give a tuple, or None each.")
@@ -257,6 +259,19 @@ def _names(wiring: Any) -> dict[str, tuple[str | None, ...]]:
     paths = jax.tree_util.tree_leaves_with_path(wiring, is_leaf=is_names)
     home = lambda path: jax.tree_util.keystr(path[:-1], simple=True, separator="/")
     return {home(path): names for path, names in paths if is_names(names) and len(names) > 1}
+
+
+def _check_spelling(names: Mapping[str, tuple[str | None, ...]]) -> None:
+    """Refuses a population that is only made where one that is only read differs in case and punctuation alone.
+
+    Other names of one end are legitimate: inputs, outputs, what is flattened or sampled in between.
+    """
+    made, read = ({axes[at] for axes in names.values()} - {None} for at in (-1, -2))
+    plain = lambda name: "".join(filter(str.isalnum, name)).lower()
+    for one in sorted(made - read):
+        for other in sorted(read - made):
+            if plain(one) == plain(other):
+                raise UsageError(f"layers make population {one!r}, and layers read {other!r}: spell the two alike.")
 
 
 def _kernels(tree: Any) -> dict[str, Array]:

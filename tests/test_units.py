@@ -59,6 +59,15 @@ def test_names_that_do_not_fit_are_told_by_name():
         units.outputs(FOUND, {"a": jnp.ones((1, 3)), "c": jnp.ones((1, 4))})
 
 
+def test_a_population_that_is_spelt_in_two_ways_raises():
+    for spelling in ("fir_st", "First", "first-"):
+        names = NAMES | {"b": {"kernel": (spelling, "second"), "bias": ("second",)}}
+        with pytest.raises(UsageError, match=f"make population 'first', and layers read '{spelling}'"):
+            units.find(names, PARAMS)
+    legitimate = NAMES | {"b": {"kernel": ("first_sampled", "second"), "bias": ("second",)}}
+    assert list(units.find(legitimate, PARAMS)) == ["second"]
+
+
 def test_answers_are_what_the_readers_are_given_a_row_for_each_place():
     activity = {"a": jnp.ones((2, 3)), "b": jnp.arange(10.0).reshape(2, 5), "c": jnp.ones((2, 4), jnp.bfloat16)}
     rows = units.outputs(FOUND, activity)
