@@ -266,7 +266,7 @@ def _check_spelling(names: Mapping[str, tuple[str | None, ...]]) -> None:
 
     Other names of one end are legitimate: inputs, outputs, what is flattened or sampled in between.
     """
-    made, read = ({axes[at] for axes in names.values()} - {None} for at in (-1, -2))
+    made, read = ({name for axes in names.values() if (name := axes[at]) is not None} for at in (-1, -2))
     plain = lambda name: "".join(filter(str.isalnum, name)).lower()
     for one in sorted(made - read):
         for other in sorted(read - made):
