@@ -132,7 +132,8 @@ class ActiveDendrites(nnx.Module):
       Front. Neurorobot. 16:846219 (numenta/nupic.research).
 
     How ours differs: the context is a one-hot vector and not the prototype itself; prototypes nucleate by distance, the
-    paper's training is told the tasks; segments start as normal numbers, since a one-hot context meets one of them.
+    paper's training is told the tasks; segments start as normal numbers, since a one-hot context meets one of them. Of
+    a unit's segments the largest counts; in the authors' examples, the one of largest magnitude, with its sign.
     Competition is left to `KWinners` behind the layer.
 
     >>> layer = ActiveDendrites(2, 3, segments=4, contexts=5, radius=1.0, rngs=nnx.Rngs(0))
