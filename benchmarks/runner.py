@@ -172,6 +172,7 @@ def jobs_of(suite: Suite, names: Sequence[str], chosen: Sequence[str], *, asked:
     fits = lambda name, scenario: asked or scenario in methods[name].scenarios
     jobs = [Job(suite, scenario, name) for scenario in chosen for name in names if fits(name, scenario)]
     for job in jobs:
+        job.method.check(job.hyperparameters)
         if job.scenario not in job.method.scenarios:
             able = [scenario for scenario in job.method.scenarios if scenario in suite.scenarios]
             raise UsageError(

@@ -41,7 +41,7 @@ _SHUFFLED = {"shuffled": False}
 methods: dict[str, Method] = {
     "bcm": Method(
         "neurons learn more while they answer above a threshold that slides",
-        _neurons(bcm, last=False),
+        _neurons(bcm, last=True),
         hyperparameters={"strength": 0.5, "decay": 0.99},
         options=_SHUFFLED,
         activity=True,
@@ -63,6 +63,7 @@ methods: dict[str, Method] = {
         "biases move to keep each neuron's firing rate",
         _neurons(intrinsic_plasticity, last=True),
         hyperparameters={"target": 0.2, "speed": 1e-3, "decay": 0.99},
+        limits={"target": (0.0, 1.0)},
         options=_SHUFFLED,
         activity=True,
     ),
@@ -70,13 +71,14 @@ methods: dict[str, Method] = {
         "incoming weights scaled to keep each neuron's mean answer",
         _neurons(synaptic_scaling, last=True),
         hyperparameters={"target": 0.3, "speed": 1e-3, "decay": 0.99},
+        limits={"target": (0.0, float("inf"))},
         options=_SHUFFLED,
         activity=True,
     ),
     "maturity_lock": Method(
         "neurons with steady answers are held back, until the loss jumps",
         _neurons(maturity_lock, last=True),
-        hyperparameters={"strength": 0.9, "rate": 1e-3},
+        hyperparameters={"strength": 0.9, "rate": 1e-3, "ratio": 2.0, "fast_decay": 0.98, "slow_decay": 0.998},
         options=_SHUFFLED,
         activity=True,
     ),

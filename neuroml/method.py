@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import optax
 
 from neuroml.errors import UsageError
@@ -75,6 +76,18 @@ class Method:
     architecture: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # keywords of the network's maker
     # Settings younger than the first results, at the value that changes nothing: named where they differ.
     young: Mapping[str, float | str | bool] = dataclasses.field(default_factory=dict)
+    # Hyperparameters that mean nothing outside (low, high). Rules get them as arrays, which cannot be looked at.
+    limits: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+
+    def check(self, given: Settings) -> None:
+        """Raises `UsageError` for a hyperparameter, or one of several to be swept, that is not within its limits."""
+        for name, (low, high) in self.limits.items():
+            for value in np.ravel(given[name]):
+                if not low < value < high:
+                    below = f" and less than {high:g}" if high < np.inf else ""
+                    raise UsageError(
+                        f"{name}={value:g} must be more than {low:g}{below} in the method {self.summary!r}."
+                    )
 
     def make(self, at: Situation, given: Settings) -> Learner:
         """Returns the learner for one setting."""

@@ -42,16 +42,18 @@ def layers(tree: Any) -> dict[str, Layer]:
     """Returns the layers of a tree of arrays by path, such as "layers/0".
 
     A layer is a node that holds one array of two or more axes, its kernel, and perhaps one vector with as many entries
-    as the kernel has outputs, its bias. What is in no layer (a normalization's scale, say) is left out, and so are the
-    leaves that `optax.masked` hides.
+    as the kernel has outputs, its bias. An array of three axes is a kernel only if it is called `kernel`, as that of a
+    convolution over time; the segments of `ActiveDendrites` are none. What is in no layer (a normalization's scale,
+    say) is left out, and so are the leaves that `optax.masked` hides.
 
     >>> list(layers({"norm": {"scale": jnp.ones(3)}, "head": {"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2)}}))
     ['head']
     """
-    homes: dict[str, list[tuple[int, Any]]] = {}
+    homes: dict[str, list[tuple[int, Any, bool]]] = {}
     paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_variable)]
     for place, (path, leaf) in enumerate(zip(paths, jax.tree.leaves(tree), strict=True)):
-        homes.setdefault(jax.tree_util.keystr(path[:-1], simple=True, separator="/"), []).append((place, leaf))
+        home, name = (jax.tree_util.keystr(part, simple=True, separator="/") for part in (path[:-1], path[-1:]))
+        homes.setdefault(home, []).append((place, leaf, name == "kernel"))
     found = {home: _layer(leaves) for home, leaves in homes.items()}
     return {home: layer for home, layer in found.items() if layer is not None}
 
@@ -154,12 +156,15 @@ def _is_variable(node: Any) -> bool:
     return nnx is not None and isinstance(node, nnx.Variable)
 
 
-def _layer(leaves: list[tuple[int, Any]]) -> Layer | None:
-    kernels = [(place, jnp.shape(leaf)) for place, leaf in leaves if jnp.ndim(leaf) > 1]
+def _layer(leaves: list[tuple[int, Any, bool]]) -> Layer | None:
+    """Returns the layer of the leaves of a node, given as place, array, and whether that is called `kernel`."""
+    kernels = [(place, jnp.shape(leaf), named) for place, leaf, named in leaves if jnp.ndim(leaf) > 1]
     if len(kernels) != 1:
         return None
-    place, shape = kernels[0]
-    biases = [at for at, leaf in leaves if jnp.shape(leaf) == shape[-1:]]
+    place, shape, named = kernels[0]
+    if len(shape) == 3 and not named:
+        return None
+    biases = [at for at, leaf, _ in leaves if jnp.shape(leaf) == shape[-1:]]
     return Layer(place, biases[0] if len(biases) == 1 else None, shape)
 
 

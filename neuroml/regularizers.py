@@ -31,14 +31,14 @@ def activity_rate(activity: Any, target: ArrayLike, *, layers: Sequence[str] | N
 
     Args:
       activity: the inputs of the layers, as `neuroml.activity` captures them; images count place by place.
-      target: mean magnitude of the answers, in their units. With ReLU it is the mean answer.
+      target: mean magnitude of the answers, >= 0, in their units. With ReLU it is the mean answer.
       layers: paths of the layers whose inputs are measured, such as `["layers/1", "head"]`; default: all.
 
     Returns:
       A scalar >= 0, to be made small.
 
     Raises:
-      UsageError: an activity without layers, or a path that it does not have.
+      UsageError: a negative target; an activity without layers, or a path that it does not have.
 
     Reference:
       The set-point of firing rates, Turrigiano 2008, "The self-tuning neuron: synaptic scaling of excitatory synapses",
@@ -48,6 +48,8 @@ def activity_rate(activity: Any, target: ArrayLike, *, layers: Sequence[str] | N
     >>> float(activity_rate({"a": h, "head": h}, target=0.5, layers=["head"]))
     0.125
     """
+    if isinstance(target, float | int) and target < 0:
+        raise UsageError(f"target={target} must be at least 0: it is the mean magnitude of a neuron's answers.")
     return _mean([jnp.mean((jnp.abs(rows).mean(0) - target) ** 2) for rows in _rows(activity, layers)])
 
 

@@ -75,8 +75,8 @@ def run(
       A `Result`. A run whose loss is not finite goes on, and is marked in `diverged`; other runs are not touched.
 
     Raises:
-      UsageError: no seeds, a name or mode that does not exist, or a method that needs to be told where tasks end in a
-        stream that does not tell.
+      UsageError: no seeds, a name or mode that does not exist, a hyperparameter out of the method's limits, or a method
+        that needs to be told where tasks end in a stream that does not tell.
     """
     keys, settings, shape = _runs(experiment, seeds, hyperparameters)
     data = jax.device_put(data)
@@ -129,6 +129,7 @@ def _runs(experiment: Experiment, seeds: Sequence[int], given: Mapping[str, Any]
     for name, value in full.items():
         if np.size(value) == 0:
             raise UsageError(f"{name} has no values to sweep.")
+    experiment.method.check(full)
     lengths = {len(value) for value in full.values() if np.ndim(value)}
     if len(lengths) > 1:
         raise UsageError(f"hyperparameters that are swept together must have one length, not {sorted(lengths)}.")

@@ -32,7 +32,8 @@ def find(wiring: Any, params: Any) -> dict[str, Units]:
       params: the weights.
 
     Raises:
-      UsageError: a layer has no names, or axes of different size have the same name.
+      UsageError: a layer has no names, axes of different size have the same name, or one population is spelt in two
+        ways where it is made and where it is read.
 
     >>> layer = lambda *shape: {"kernel": jnp.zeros(shape)}
     >>> names = {"a": {"kernel": ("input", "hidden")}, "b": {"kernel": ("hidden", "output")}}
@@ -40,6 +41,7 @@ def find(wiring: Any, params: Any) -> dict[str, Units]:
     {'hidden': Units(size=3, makers=('a',), readers=('b',))}
     """
     names, made, read, sizes = _names(wiring), {}, {}, {}
+    _check_spelling(names)
     for home, layer in projection.layers(params).items():
         if home not in names:
             raise UsageError(f"the wiring has no names for the kernel of layer {home!r}: give a tuple, or None each.")
@@ -114,7 +116,7 @@ def pull(
     """Returns updates that move neurons towards a fresh start: the given share of the way, 1 all of it.
 
     Incoming weights and biases go to those of `fresh`, outgoing weights to zero. What the updates held for the share
-    that moves is dropped.
+    that moves is dropped, and is not looked at where that is all: it may be infinite or no number.
 
     Args:
       found: the populations.
@@ -129,7 +131,8 @@ def pull(
     for place, part, enters in _places(found, updates, share):
         part = part.astype(leaves[place].dtype)
         target = 0.0 if silent and not enters else new[place].astype(part.dtype)
-        leaves[place] = (1 - part) * leaves[place] + part * (target - old[place])
+        kept = jnp.where(part == 1, 0, leaves[place])  # not by the factor alone: 0 * inf is no number
+        leaves[place] = (1 - part) * kept + part * (target - old[place])
     return structure.unflatten(leaves)
 
 
@@ -256,6 +259,19 @@ def _names(wiring: Any) -> dict[str, tuple[str | None, ...]]:
     paths = jax.tree_util.tree_leaves_with_path(wiring, is_leaf=is_names)
     home = lambda path: jax.tree_util.keystr(path[:-1], simple=True, separator="/")
     return {home(path): names for path, names in paths if is_names(names) and len(names) > 1}
+
+
+def _check_spelling(names: Mapping[str, tuple[str | None, ...]]) -> None:
+    """Refuses a population that is only made where one that is only read differs in case and punctuation alone.
+
+    Other names of one end are legitimate: inputs, outputs, what is flattened or sampled in between.
+    """
+    made, read = ({name for axes in names.values() if (name := axes[at]) is not None} for at in (-1, -2))
+    plain = lambda name: "".join(filter(str.isalnum, name)).lower()
+    for one in sorted(made - read):
+        for other in sorted(read - made):
+            if plain(one) == plain(other):
+                raise UsageError(f"layers make population {one!r}, and layers read {other!r}: spell the two alike.")
 
 
 def _kernels(tree: Any) -> dict[str, Array]:

@@ -38,6 +38,9 @@ def test_layers_are_nodes_with_one_kernel():
         ({"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2), "gain": jnp.ones(2)}, 3),  # which bias?
         ({"kernel": optax.MaskedNode(), "bias": jnp.ones(2)}, None),
         ({"kernel": jnp.ones((3, 2)), "bias": optax.MaskedNode()}, 3),
+        ({"w": jnp.ones((3, 2)), "b": jnp.ones(2)}, 4),  # names are the user's
+        ({"kernel": jnp.ones((5, 3, 2)), "bias": jnp.ones(2)}, 16),  # a convolution over time
+        ({"segments": jnp.ones((5, 3, 2)), "bias": jnp.ones(2)}, None),
     ],
 )
 def test_what_is_not_clear_is_left_out(node, inputs):

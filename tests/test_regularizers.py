@@ -89,3 +89,8 @@ def test_what_cannot_be_measured_raises(name):
         ALL[name](ACTIVITY, layers=[])
     with pytest.raises(UsageError, match=r"give layers=\['head'\]"):
         ALL[name](ACTIVITY, layers="head")
+
+
+def test_a_negative_mean_answer_is_no_target():
+    with pytest.raises(UsageError, match="target=-1.0 must be at least 0"):
+        regularizers.activity_rate(ACTIVITY, -1.0)

@@ -59,6 +59,15 @@ def test_names_that_do_not_fit_are_told_by_name():
         units.outputs(FOUND, {"a": jnp.ones((1, 3)), "c": jnp.ones((1, 4))})
 
 
+def test_a_population_that_is_spelt_in_two_ways_raises():
+    for spelling in ("fir_st", "First", "first-"):
+        names = NAMES | {"b": {"kernel": (spelling, "second"), "bias": ("second",)}}
+        with pytest.raises(UsageError, match=f"make population 'first', and layers read '{spelling}'"):
+            units.find(names, PARAMS)
+    legitimate = NAMES | {"b": {"kernel": ("first_sampled", "second"), "bias": ("second",)}}
+    assert list(units.find(legitimate, PARAMS)) == ["second"]
+
+
 def test_answers_are_what_the_readers_are_given_a_row_for_each_place():
     activity = {"a": jnp.ones((2, 3)), "b": jnp.arange(10.0).reshape(2, 5), "c": jnp.ones((2, 4), jnp.bfloat16)}
     rows = units.outputs(FOUND, activity)
@@ -87,6 +96,16 @@ def test_a_share_of_one_starts_the_neurons_afresh_and_no_others():
     np.testing.assert_array_equal(after["b"]["kernel"][jnp.array(others)], plain["b"]["kernel"][jnp.array(others)])
     np.testing.assert_array_equal(after["b"]["bias"], plain["b"]["bias"])
     jax.tree.map(np.testing.assert_array_equal, after["c"], plain["c"])
+
+
+@pytest.mark.parametrize("value", [jnp.inf, -jnp.inf, jnp.nan])
+def test_a_step_that_is_not_finite_ends_with_the_old_neuron(value):
+    steps = jax.tree.map(lambda leaf: jnp.full_like(leaf, value), STEPS)
+    pulled = units.pull(FOUND, steps, PARAMS, FRESH, {"first": jnp.array([0.0, 1, 0, 0, 1])})
+    after, chosen = optax.apply_updates(PARAMS, pulled), jnp.array([1, 4])
+    for leaf in ("kernel", "bias"):
+        np.testing.assert_allclose(after["a"][leaf][..., chosen], FRESH["a"][leaf][..., chosen], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(after["b"]["kernel"][chosen], 0)
 
 
 def test_a_smaller_share_is_a_part_of_the_way_and_none_is_no_change():

@@ -31,12 +31,12 @@ class KWinners(nnx.Module):
     r"""Lets the k most active units of each example answer; units that won of late are excited and win more easily.
 
         layer(x)     = x where x + strength * excitability is among the `winners` largest of the example, else 0
-        excitability = decay * excitability + (1 - decay) * share of the examples in which x itself is among them
+        excitability = decay * excitability + (1 - decay) * share of the examples in which x itself is among them, not 0
 
     Excitability only decides who wins: answers are those of x, and gradients pass through winners alone. Memories that
     are made shortly after one another meet the same excited units and share them (linking), those far apart do not. A
     unit is excited by what it wins by its own drive: were a win by excitability to excite it again, the first winners
-    would win for ever.
+    would win for ever. A unit that answers 0, as behind a ReLU, is not excited, even where fewer than k others answer.
 
     `layer(x, update=False)` leaves excitability alone, and so does Flax's `model.eval()` until `model.train()`.
 
@@ -84,7 +84,8 @@ class KWinners(nnx.Module):
             raise UsageError(f"KWinners of size {self.size} needs as many features, not an x of shape {x.shape}.")
         won = self.won(x)
         if update and not self.use_running_average:
-            share = winning(jax.lax.stop_gradient(x), self.winners).reshape(-1, self.size).mean(0)
+            driven = winning(jax.lax.stop_gradient(x), self.winners) & (x != 0)  # of equal zeros the first would win
+            share = driven.reshape(-1, self.size).mean(0)
             self.excitability[...] = self.decay * self.excitability[...] + (1 - self.decay) * share
         return jnp.where(won, x, 0)
 
@@ -131,7 +132,8 @@ class ActiveDendrites(nnx.Module):
       Front. Neurorobot. 16:846219 (numenta/nupic.research).
 
     How ours differs: the context is a one-hot vector and not the prototype itself; prototypes nucleate by distance, the
-    paper's training is told the tasks; segments start as normal numbers, since a one-hot context meets one of them.
+    paper's training is told the tasks; segments start as normal numbers, since a one-hot context meets one of them. Of
+    a unit's segments the largest counts; in the authors' examples, the one of largest magnitude, with its sign.
     Competition is left to `KWinners` behind the layer.
 
     >>> layer = ActiveDendrites(2, 3, segments=4, contexts=5, radius=1.0, rngs=nnx.Rngs(0))

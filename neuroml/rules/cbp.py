@@ -81,7 +81,8 @@ def cbp(
       contribution").
 
     How ours differs: replacement and step are one update, so the utility is that of the weights before the step;
-    Adam's counts are not set back (see `neuroml.renewal`).
+    Adam's counts are not set back (see `neuroml.renewal`). A new neuron's bias is drawn, as its weights are;
+    the authors' code sets it to 0.
 
     >>> params = {"a": {"kernel": jnp.ones((2, 3))}, "b": {"kernel": jnp.ones((3, 1))}}
     >>> names = {"a": {"kernel": ("input", "hidden")}, "b": {"kernel": ("hidden", "output")}}

@@ -15,17 +15,17 @@ class Net(NamedTuple):
     """What is known of the neurons of one population."""
 
     maturity: jax.Array  # [size], in [0, 1]
-    fast: jax.Array  # [size]: mean magnitude of the answers over the last few updates
-    slow: jax.Array  # [size]: over many
+    fast: jax.Array  # [size]: mean magnitude of the answers of late
+    slow: jax.Array  # [size]: over a longer time
 
 
 class MaturityLockState(NamedTuple):
     """State of `maturity_lock`."""
 
     nets: dict[str, Net]
-    fast: jax.Array  # (): mean loss over the last few updates
-    slow: jax.Array  # (): the level that it came down to
-    count: jax.Array  # () int32: updates so far
+    fast: jax.Array  # (): mean loss of late
+    slow: jax.Array  # (): over a longer time
+    count: jax.Array  # () int32: finite losses so far
     surprises: jax.Array  # () int32: updates that dissolved
     strength: jax.Array  # ()
     rate: jax.Array  # ()
@@ -62,8 +62,8 @@ def maturity_lock(
     ratio: ArrayLike = 2.0,
     margin: ArrayLike = 0.2,
     dissolution: ArrayLike = 0.5,
-    fast_decay: ArrayLike = 0.9,
-    slow_decay: ArrayLike = 0.99,
+    fast_decay: ArrayLike = 0.98,
+    slow_decay: ArrayLike = 0.998,
     shuffled: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Holds back the learning of neurons whose activity has been steady, until the loss jumps.
@@ -73,8 +73,10 @@ def maturity_lock(
         maturity   *= 1 - dissolution, while fast > ratio * slow + margin       running means of the loss
         step_j      = (1 - strength * maturity_j) * step_j                      of its incoming weights and bias
 
-    All running means are plain averages in the first updates. Of the loss, `slow` follows `fast` down quickly and up
-    slowly, as in `neuroml.surprise`: neither the high losses at the start nor a jump hide in it.
+    All running means are plain averages in the first updates. With batches of a single example most losses are small
+    and a few are large: `fast` must look back far enough that a few large ones in a row are no surprise, since a
+    surprise undoes what hundreds of steady updates did. The price is that a jump is noticed after some tens of updates,
+    and that one soon after a time of high losses must be higher to be noticed.
 
     Args:
       wiring: names of the axes of the weights (`neuroml.wiring`).
@@ -84,8 +86,8 @@ def maturity_lock(
       ratio: how many times its usual size the loss must reach to be a surprise.
       margin: how much above that, in units of the loss.
       dissolution: share of all maturity that is lost at each update with surprise, in [0, 1].
-      fast_decay: of the short means, in [0, 1).
-      slow_decay: of the long means, in [0, 1).
+      fast_decay: of the short means, in [0, 1); 0.98 looks back about 50 updates. Large batches allow less.
+      slow_decay: of the long means, in [0, 1); 0.998 looks back about 500 updates.
       shuffled: the content-free control: each neuron gets the lock of another one, always the same.
 
     Returns:
@@ -105,8 +107,8 @@ def maturity_lock(
 
     >>> params = {"a": {"kernel": jnp.ones((2, 2))}, "b": {"kernel": jnp.ones((2, 1))}}
     >>> names = {"a": {"kernel": ("input", "hidden")}, "b": {"kernel": ("hidden", "output")}}
-    >>> tx, words = maturity_lock(names, 1.0, rate=0.5), {"activity": {"a": jnp.ones((1, 2)), "b": jnp.ones((1, 2))}}
-    >>> state = tx.init(params)
+    >>> tx = maturity_lock(names, 1.0, rate=0.5, fast_decay=0.0, slow_decay=0.9)
+    >>> state, words = tx.init(params), {"activity": {"a": jnp.ones((1, 2)), "b": jnp.ones((1, 2))}}
     >>> for loss in (0.1, 0.1, 9.0):                                                      # steady, steady, a surprise
     ...     step, state = tx.update(params, state, params, value=loss, **words)
     ...     print(step["a"]["kernel"][0].tolist(), float(state.report()["maturity"]))
@@ -125,23 +127,18 @@ def maturity_lock(
     def maturity_lock(updates, state, params, *, activity, value, **_):
         state = core.live(state, **given)
         found = units.find(wiring, params)
-        surprised, fast, slow = _loss(state, jnp.asarray(value, jnp.float32))
+        value = jnp.asarray(value, jnp.float32)
+        fast = _toward(state.fast, value, state.fast_decay, state.count)
+        slow = _toward(state.slow, value, state.slow_decay, state.count)
+        surprised = fast > state.ratio * slow + state.margin
         rows = units.outputs(found, activity)
         nets = {name: _grown(state, net, rows[name], surprised) for name, net in state.nets.items()}
         locks = {name: 1 - state.strength * units.in_order(net.maturity, shuffled) for name, net in nets.items()}
-        surprises = state.surprises + surprised.astype(jnp.int32)
-        after = state._replace(nets=nets, fast=fast, slow=slow, count=state.count + 1, surprises=surprises)
+        count, surprises = state.count + jnp.isfinite(value), state.surprises + surprised
+        after = state._replace(nets=nets, fast=fast, slow=slow, count=count, surprises=surprises)
         return units.gate(found, updates, locks), after
 
     return core.rule(init, maturity_lock)
-
-
-def _loss(state: MaturityLockState, value: Float[Array, ""]) -> tuple[Array, Array, Array]:
-    """Returns whether the loss is a surprise, and its fast and slow running means."""
-    fast = _toward(state.fast, value, state.fast_decay, state.count)
-    decay = jnp.where(fast < state.slow, state.fast_decay, state.slow_decay)
-    slow = jnp.where(state.count == 0, fast, fast + decay * (state.slow - fast))
-    return fast > state.ratio * slow + state.margin, fast, slow
 
 
 def _grown(state: MaturityLockState, net: Net, rows: Float[Array, "n size"], surprised: Array) -> Net:

@@ -77,7 +77,7 @@ def partial_resets(
     How ours differs: a rule that replaces weights stands last, so what it sees are not gradients but the optimizer's
     updates: proportional with SGD, which a relative utility does not notice; made alike by Adam. Biases go the way of
     the incoming weights (theirs stay). As theirs, moments are left alone: `neuroml.renewal` clears them only where the
-    share is 1.
+    share is 1. Their defaults are a strength of 0.012, a threshold of 0.95, and an exponential ("exp") for the sigmoid.
 
     >>> params = {"a": {"kernel": jnp.ones((1, 2))}, "b": {"kernel": jnp.ones((2, 1))}}
     >>> names = {"a": {"kernel": ("input", "hidden")}, "b": {"kernel": ("hidden", "output")}}

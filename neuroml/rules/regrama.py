@@ -47,7 +47,8 @@ def regrama(
     How ours differs: a rule that replaces weights stands last, so what it sees are not gradients but the optimizer's
     updates. With SGD they are proportional, and a relative score does not know the factor. Adam makes the steps of all
     weights alike, so that only neurons without any gradient fall below the threshold. The score is of all updates since
-    the last check, not of the last one; neurons *at* the threshold are spared, so that 0 is inert.
+    the last check, not of the last one; neurons *at* the threshold are spared, so that 0 is inert. A new neuron's bias
+    is drawn, as its weights are; that code sets it to 0.
 
     >>> import jax, jax.numpy as jnp
     >>> params = {"a": {"kernel": jnp.ones((2, 3))}, "b": {"kernel": jnp.ones((3, 1))}}

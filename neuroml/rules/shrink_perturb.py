@@ -42,7 +42,8 @@ def shrink_perturb(
 
     Reference:
       Ash and Adams 2020, "On warm-starting neural network training"; at every step: Dohare et al. 2024. How ours
-      differs: normal noise of one size for all layers, as in the second.
+      differs: normal noise of one size for all layers, as in the second. It is that which `upgd` draws from the same
+      key: in one chain the two are not independent.
 
     >>> tx = shrink_perturb(0.5, noise=0.0)
     >>> params = jnp.array([2.0])

@@ -18,7 +18,7 @@ class SurpriseRateState(NamedTuple):
     fast: jax.Array  # (): mean loss over the last few updates
     slow: jax.Array  # (): mean loss over many
     gain: jax.Array  # (): of the last update
-    count: jax.Array  # () int32: updates so far
+    count: jax.Array  # () int32: finite losses so far
     strength: jax.Array  # ()
     fast_decay: jax.Array  # ()
     slow_decay: jax.Array  # ()
@@ -102,4 +102,4 @@ def _heard(state: SurpriseRateState, value: Float[Array, ""]) -> SurpriseRateSta
         return jnp.where(jnp.isfinite(value), mean + rate * (value - mean), mean)
 
     fast, slow = after(state.fast, state.fast_decay), after(state.slow, state.slow_decay)
-    return state._replace(fast=fast, slow=slow, count=state.count + 1)
+    return state._replace(fast=fast, slow=slow, count=state.count + jnp.isfinite(value))

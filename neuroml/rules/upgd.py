@@ -53,7 +53,8 @@ def upgd(
       algorithm 1 (first-order, global).
 
     How ours differs: the maximum is of the corrected utilities. The authors' README steps twice as far as their
-    experiments do; ours steps as the experiments.
+    experiments do; ours steps as the experiments. The noise is that which `shrink_perturb` draws from the same key: in
+    one chain the two are not independent.
 
     >>> tx = upgd(noise=0.0, decay=0.0)
     >>> params = jnp.array([1.0, 1.0])

@@ -9,13 +9,17 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import toy
 
+import neuroml
 from benchmarks import cli, online_plots, raster, results, runner, suite, summaries, tables, tuning
 from neuroml.errors import UsageError
 from neuroml.gate_methods import methods as gates
 from neuroml.growth_methods import methods as growing
+from neuroml.learner import Task
+from neuroml.method import Situation
 from neuroml.methods import methods
 from neuroml.plasticity_methods import methods as plasticity
 from neuroml.repair_methods import methods as repair
@@ -99,6 +103,32 @@ def test_a_gate_that_is_switched_off_is_sgd(name):
         found[0], plain_losses(), rtol=1e-5
     )  # another program: bits are for the conformance tests
     assert np.isfinite(found).all() and not np.allclose(found[1], found[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("intrinsic_plasticity", -1.5), ("intrinsic_plasticity", 1.0), ("synaptic_scaling", 0.0)]
+)
+def test_targets_that_no_neuron_can_have_are_refused_before_anything_runs(name, value):
+    one = dataclasses.replace(SMALL, hyperparameters={name: {"target": value}})
+    with pytest.raises(UsageError, match=f"target={value:g} must be more than 0.*{methods[name].summary}"):
+        runner.jobs_of(one, [name], ["domain"])
+    job = runner.Job(SMALL, "domain", name)
+    swept = {**job.hyperparameters, "target": [0.5, value]}
+    with pytest.raises(UsageError, match=f"target={value:g} must"):
+        run(job.experiment, DATA, seeds=[0], hyperparameters=swept)
+
+
+def test_adam_does_not_divide_the_gain_of_bcm_out():
+    network = neuroml.mlp((2, 2, 1), hidden=(3,), outputs=2)
+    params, _ = network.init(jax.random.key(0))
+    at = Situation(Task(network, 1.0), optax.adam(0.1), 0.1, None, 4, outputs=2, tasks=1, scenario="domain")
+    tx = gates["bcm"].transform(at, {"learning_rate": 0.1, "strength": 0.5, "decay": 0.99})
+    answers = jnp.array([[2.0, 0.1, 0.1]] * 4)
+    activity = {"layers": {0: jnp.ones((4, 4))}, "head": answers}
+    ones = jax.tree.map(jnp.ones_like, params)
+    step, _ = tx.update(ones, tx.init(params), params, activity=activity)
+    gain = 1 + 0.5 * np.tanh((answers[0] - answers[0] ** 2) / answers[0] ** 3)
+    np.testing.assert_allclose(step["layers"][0]["bias"], -0.1 * gain, rtol=1e-5)
 
 
 def test_set_points_beside_condensates_that_protect_nothing_are_homeostasis():

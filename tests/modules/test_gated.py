@@ -94,6 +94,12 @@ def test_excitability_does_not_keep_itself_up():
     assert float(layer.excitability[...][first].mean()) < 0.2, "as much as others: the share of winners is 0.1"
 
 
+def test_silent_units_do_not_become_excited():
+    layer = neuroml.KWinners(5, 3, strength=1.0, decay=0.5)
+    layer(jax.nn.relu(jnp.array([[-1.0, -1.0, -2.0, 0.1, -1.0], [-1.0, -2.0, 3.0, 0.1, -1.0]])))
+    assert layer.excitability[...].tolist() == [0, 0, 0.25, 0.5, 0]
+
+
 def test_kwinners_in_a_stock_model_under_jit_vmap_and_eval():
     network = neuroml.from_nnx(
         lambda rngs: nnx.Sequential(nnx.Linear(8, 8, rngs=rngs), neuroml.KWinners(8, 2, strength=1.0))
@@ -225,6 +231,24 @@ def test_a_context_learns_without_changing_the_gates_of_another():
     gradient = jax.grad(lambda params: (network.apply(params, state, of_one, update=False)[0] ** 2).sum())(params)
     assert (gradient["dendrites"] != 0).any((0, 1)).tolist() == [False, True, False, False, False]
     assert (gradient["dendrites"] != 0).any(2).sum() == 6, "one segment of each unit"
+
+
+@pytest.mark.parametrize("rule", [neuroml.condensate_projector(), neuroml.decorrelation(every=1, strength=0.5)])
+def test_rules_about_layers_leave_the_segments_alone(rule):
+    make = lambda rngs: nnx.Sequential(
+        neuroml.ActiveDendrites(8, 6, 4, 5, radius=8.0, rngs=rngs), nnx.Linear(6, 2, rngs=rngs)
+    )
+    network = neuroml.from_nnx(make)
+    params, state = network.init(KEY)
+    x, _ = contexts_of(KEY)
+    _, _, activity = network.capture(params, state, x)
+    words, ones = {"activity": activity, "key": KEY}, jax.tree.map(jnp.ones_like, params)
+    _, opt_state = rule.update(ones, rule.init(params), params, **words)
+    opt_state = neuroml.consolidate(opt_state, params)
+    step, _ = rule.update(ones, opt_state, params, **words)
+    exactly(step["layers"][0]["dendrites"], ones["layers"][0]["dendrites"])
+    assert not np.allclose(step["layers"][0]["linear"]["kernel"], 1)
+    assert not np.allclose(step["layers"][1]["kernel"], 1)
 
 
 def test_dendrites_under_jit_vmap_and_capture():

@@ -11,6 +11,7 @@ import neuroml
 KEY = jax.random.key(0)
 STEP = jax.tree.map(lambda p: 0.1 * jnp.ones_like(p), init_params())
 STEADY = jnp.array([[1.0, 2.0, 3.0, 4.0, 5.0]])
+SHORT = {"fast_decay": 0.9, "slow_decay": 0.99}
 
 
 def run(tx, answers, losses):
@@ -41,8 +42,7 @@ def test_it_is_its_equation():
         slow += slow_rate * (np.abs(rows).mean(0) - slow)
         steady = np.abs(fast - slow) <= 0.05 * slow
         fast_loss += fast_rate * (loss - fast_loss)
-        decay = 0.5 if fast_loss < slow_loss else 0.9
-        slow_loss = fast_loss if number == 0 else fast_loss + decay * (slow_loss - fast_loss)
+        slow_loss += slow_rate * (loss - slow_loss)
         surprised = fast_loss > 1.5 * slow_loss + 0.1
         maturity += 0.3 * (1 - maturity) * steady
         maturity *= 0.6 if surprised else 1
@@ -57,7 +57,7 @@ def test_steady_neurons_lock_and_others_do_not():
     answers = np.tile(STEADY, (200, 1, 1))
     answers[:, :, 1] += np.where(np.arange(200) % 40 < 20, 10, 0)[:, None]  # changes its mind again and again
     answers[:, :, 2] = 0  # silent
-    locks, _ = run(neuroml.maturity_lock(WIRING, 1.0, rate=0.05), answers, np.full(200, 0.5))
+    locks, _ = run(neuroml.maturity_lock(WIRING, 1.0, rate=0.05, **SHORT), answers, np.full(200, 0.5))
     assert locks[-1][0] < 0.01 and locks[-1][1] > 0.05 and locks[-1][2] == 1
     assert (np.diff(locks[:, 0]) < 0).all()
 
@@ -65,11 +65,32 @@ def test_steady_neurons_lock_and_others_do_not():
 def test_surprise_opens_the_lock_and_calm_closes_it():
     answers, losses = np.tile(STEADY, (200, 1, 1)), np.full(200, 0.1)
     losses[100:105] = 5.0
-    locks, state = run(neuroml.maturity_lock(WIRING, 1.0, rate=0.05), answers, losses)
+    locks, state = run(neuroml.maturity_lock(WIRING, 1.0, rate=0.05, **SHORT), answers, losses)
     assert locks[99].max() < 0.01 and locks[105].min() > 0.9 and locks[-1].max() < 0.2
     assert 5 <= state.report()["surprises"] < 60
-    calm, _ = run(neuroml.maturity_lock(WIRING, 1.0, rate=0.05, dissolution=0.0), answers, losses)
+    calm, _ = run(neuroml.maturity_lock(WIRING, 1.0, rate=0.05, dissolution=0.0, **SHORT), answers, losses)
     assert calm[105].max() < 0.01
+
+
+def test_single_examples_are_no_surprise_but_something_new_is():
+    tx, params, draw = neuroml.maturity_lock(WIRING), init_params(), np.random.default_rng(0)
+    known = np.where(draw.random(20_000) < 0.85, draw.exponential(0.05, 20_000), draw.exponential(2.0, 20_000))
+    new = np.where(draw.random(300) < 0.1, draw.exponential(0.05, 300), draw.exponential(3.0, 300))
+    activity = {"hidden": jnp.ones((1, 4)), "head": STEADY}
+
+    def step(state, loss):
+        _, state = tx.update(STEP, state, params, activity=activity, value=loss)
+        return state, state.report()["maturity"]
+
+    _, maturity = jax.lax.scan(step, tx.init(params), jnp.asarray(np.concatenate([known, new]), jnp.float32))
+    assert maturity[5_000:20_000].min() > 0.9
+    assert maturity[20_100] < 0.1, "a hundred examples of something new are enough"
+
+
+def test_first_losses_that_are_not_finite_are_not_counted():
+    tx = neuroml.maturity_lock(WIRING, 1.0, rate=0.5, **SHORT)
+    _, state = run(tx, np.tile(STEADY, (6, 1, 1)), [np.nan, np.inf, np.nan, 1.0, 1.0, 1.0])
+    assert state.fast == state.slow == 1 and state.count == 3
 
 
 def test_what_is_not_finite_is_passed_over():
@@ -84,9 +105,7 @@ def test_what_is_not_finite_is_passed_over():
 def test_the_control_locks_other_neurons():
     answers = np.tile(STEADY, (60, 1, 1))
     answers[:, :, :3] *= 1 + np.arange(60)[:, None, None] % 7  # three of them are never steady for long
-    real, control = (
-        run(neuroml.maturity_lock(WIRING, rate=0.05, tolerance=0.01, shuffled=shuffled), answers, np.ones(60))[0][-1]
-        for shuffled in (False, True)
-    )
+    tx = lambda shuffled: neuroml.maturity_lock(WIRING, rate=0.05, tolerance=0.01, shuffled=shuffled, **SHORT)
+    real, control = (run(tx(shuffled), answers, np.ones(60))[0][-1] for shuffled in (False, True))
     assert not np.allclose(real, control)
     np.testing.assert_array_equal(np.sort(real), np.sort(control))

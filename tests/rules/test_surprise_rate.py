@@ -57,6 +57,13 @@ def test_a_loss_that_is_no_number_is_passed_over():
     assert gains(tx, [1.0, np.nan, 2.0])[2] > 1
 
 
+def test_the_first_finite_loss_is_the_first():
+    tx = neuroml.surprise_rate(1.0, fast_decay=0.5, slow_decay=0.9)
+    late = gains(tx, [np.nan, np.inf, 2.0, 2.0, 3.0])
+    assert late[:4] == [1.0] * 4
+    np.testing.assert_array_equal(late[2:], gains(tx, [2.0, 2.0, 3.0]))
+
+
 def test_a_bound_below_one_raises():
     with pytest.raises(UsageError, match="largest=0.5 must be at least 1"):
         neuroml.surprise_rate(largest=0.5)
