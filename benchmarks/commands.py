@@ -55,7 +55,9 @@ def _run(command: cli.Run) -> int:
         print(json.dumps(one, allow_nan=False))
     else:
         print(tables.markdown(summaries.summarize(records)))
-    plots = _draw(by_scenario, command.out, runner.name_of(jobs[0], usual))
+    name = runner.name_of(jobs[0], usual)
+    files = [path for path in _result_files(command.out) if _names(path)[0] == name]
+    plots = _draw(_held(files)[name], command.out, name)  # also what earlier commands ran
     print(f"results and {plots} are in {command.out}/", file=sys.stderr)
     return 1 if all(record["diverged"] for record in records) else 0
 
@@ -109,14 +111,7 @@ def _table(command: cli.Table) -> int:
 
 @execute.register
 def _plot(command: cli.Plot) -> int:
-    from benchmarks import results
-
-    files = _result_files(command.directory)
-    suites: dict[str, dict[str, list]] = {}
-    for path in files:
-        name, _, scenario = path.stem.rpartition(".")
-        suites.setdefault(name, {})[scenario] = results.latest(results.read(path))
-    for name, by_scenario in suites.items():
+    for name, by_scenario in _held(_result_files(command.directory)).items():
         print(f"{name}: {_draw(by_scenario, command.directory, name)}", file=sys.stderr)
     return 0
 
@@ -242,6 +237,23 @@ def _check_writable(folder: Path) -> None:
         probe.unlink()
     except OSError as why:
         raise DataError(f"cannot write to {folder}: {why.strerror}. Choose another folder with --out.") from None
+
+
+def _names(path: Path) -> tuple[str, str]:
+    """Returns the name and the scenario of a result file."""
+    name, _, scenario = path.stem.rpartition(".")
+    return name, scenario
+
+
+def _held(files: list[Path]) -> dict[str, dict[str, list]]:
+    """Returns the records that result files hold, by name and scenario."""
+    from benchmarks import results
+
+    suites: dict[str, dict[str, list]] = {}
+    for path in files:
+        name, scenario = _names(path)
+        suites.setdefault(name, {})[scenario] = results.latest(results.read(path))
+    return suites
 
 
 def _result_files(directory: Path) -> list[Path]:

@@ -7,6 +7,9 @@ layer, `activity["layers"][0]` holds what that layer was given, `[batch, ..., in
 Captured are `nnx.Linear`, `nnx.Conv`, `linen.Dense`, `linen.Conv` and their subclasses. A layer that was
 called several times has its inputs one after the other along the batch; a layer that was not called is left
 out; a layer that was called without a batch axis gets one of size 1.
+
+What is captured does not say how a convolution slides: a rule that takes patches of it assumes stride 1, "SAME" and no
+dilation unless its `windows` names other strides and padding.
 """
 
 import contextvars
@@ -43,7 +46,8 @@ def capture_nnx(model: Any, x: Any, *, replaced: Mapping[str, Any] | None = None
       **kwargs: further keywords of the model.
 
     Returns:
-      The outputs, and the activity: nested dictionaries that mirror the parameters.
+      The outputs, and the activity: nested dictionaries that mirror the parameters. Strides and padding of convolutions
+      are not in it; rules are told them by `windows`.
 
     Raises:
       UsageError: when no layer can be captured, a layer runs inside `nnx.scan`, `nnx.remat` or the like, or `replaced`
@@ -100,7 +104,8 @@ def capture_linen(
         are the pair that `module.apply` then returns.
 
     Returns:
-      What `module.apply` returns, and the activity: nested dictionaries that mirror the parameters.
+      What `module.apply` returns, and the activity: nested dictionaries that mirror the parameters. Strides and padding
+      of convolutions are not in it; rules are told them by `windows`.
 
     Raises:
       UsageError: when no layer was captured, a layer runs inside `nn.scan` or `nn.vmap`, or `replaced` names a layer

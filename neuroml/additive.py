@@ -5,6 +5,10 @@
 A sum does not depend on the order of its terms, so nothing that comes later takes away from what came before: the map
 after a stream is the one of all its examples at once. Two memories merge by adding them.
 
+That holds but for rounding, which `solve` magnifies where features go together. In single precision, with 200
+correlated features, 20,000 examples and a ridge of .01, two orders of arrival give answers that differ by about 1e-5 of
+the largest answer, and weights that differ by about 1e-4 of the largest weight; a smaller ridge magnifies more.
+
 Half of a symmetric matrix is redundant, and so only half is kept: `gram` of d features takes d (d + 1) / 2 numbers.
 """
 

@@ -33,7 +33,7 @@ class CondensateState(NamedTuple):
     shell: jax.Array  # [M, features, outputs]: fast weights since then
     changed: jax.Array  # [M] bool: maps that absorbed something since then
     seen: jax.Array  # () int32: examples absorbed
-    refused: jax.Array  # () int32: examples refused because a number was not finite
+    refused: jax.Array  # () int32: examples refused because a number, or the sum of such squares, might not be finite
 
 
 class Condensate(NamedTuple):
@@ -83,9 +83,9 @@ def make(
       shell_decay: of a map's shell, per call of `absorb` in which the map takes part.
 
     Returns:
-      A `Condensate`. An example with a number that is not finite, or whose square is not, is refused and counted; it
-      changes nothing. `coarsen` merges slots (`slots.coarsening`) and consolidates: own maps exactly, by adding their
-      statistics. `read` can be differentiated in reverse mode with respect to x.
+      A `Condensate`. An example with a number that is not finite, or so large that sums of squares might not be, is
+      refused and counted; it changes nothing. `coarsen` merges slots (`slots.coarsening`) and consolidates: own maps
+      exactly, by adding their statistics. `read` can be differentiated in reverse mode with respect to x.
 
     Raises:
       UsageError: sizes below 1, an unknown choice; later, arrays of other widths.
@@ -170,9 +170,10 @@ def _check(like: Array, **given: tuple[Array, int]) -> None:
 
 
 def _sound(given: tuple[Array, ...], dtype: Any) -> tuple[Array, list[Array]]:
-    """Says which examples have only numbers whose square is finite, and returns all with the others' rows zero."""
+    """Says which examples have only numbers whose squares can be added a million times; others come back as zeros."""
     cast = [rows.astype(dtype) for rows in given]
-    sound = jnp.stack([jnp.isfinite(rows * rows).all(1) for rows in cast]).all(0)
+    largest = jnp.finfo(dtype).max / 1e6
+    sound = jnp.stack([(rows * rows <= largest).all(1) for rows in cast]).all(0)
     return sound, [jnp.where(sound[:, None], rows, 0) for rows in cast]
 
 

@@ -73,7 +73,11 @@ def _trunk_width(at: Situation) -> int:
 
 
 def _memory(at: Situation, given: Settings) -> Learner:
-    """Condensates over fixed features."""
+    """Condensates over fixed features.
+
+    Slots that share the map count only where there are several: with `slots=1`, the usual number, `mix`, `linker` and
+    `radius` change nothing. With maps of their own, slots are found by pixels, and `mix` and `linker` change nothing.
+    """
     made, scale = features_of(given), at.task.scale
     width = width_of(made, at)
     own = bool(given["own_maps"])

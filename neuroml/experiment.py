@@ -200,7 +200,8 @@ class Experiment:
     def cost(self, key: Any, hyperparameters: Mapping[str, Any], data: Dataset) -> tuple[int, float]:
         """Returns bytes (weights, optimizer, rules, memories) and FLOPs of training one seed, without running it.
 
-        Only the shapes of the arguments count: `jax.ShapeDtypeStruct` will do.
+        Bytes are those of the peak: the first examples, which some methods hold back until they have looked at them,
+        stand beside the state. Only the shapes of the arguments count: `jax.ShapeDtypeStruct` will do.
         """
         stream, state = jax.eval_shape(self.begin, key, hyperparameters, data)
         now = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), self._orders(key, stream))
@@ -215,7 +216,8 @@ class Experiment:
             work += stream.phases * flops(agent, state, examples, key, hyperparameters, stream)
         settle = lambda state, h, st: self.learner(st, h).settle(state)
         work += stream.phases * flops(settle, state, hyperparameters, stream)
-        return tree_bytes(state), work
+        held = jax.eval_shape(self._first_examples, key, stream) if self._held else ()
+        return tree_bytes(state) + tree_bytes(held), work
 
     def _orders(self, key: Any, stream: Stream) -> Any:
         return jax.eval_shape(self.order, key, stream, jax.ShapeDtypeStruct((), jnp.int32))

@@ -21,6 +21,9 @@ from neuroml.errors import UsageError
 # How the convolutions of a model slide: strides and padding of each layer, by path; "SAME" with stride 1 where none is.
 Windows = Mapping[str, tuple[int | tuple[int, int], str | Sequence[tuple[int, int]]]]
 
+# Sum of squares of a batch beyond which it is refused like NaN: what gathers over a stream must not overflow either.
+LARGEST = float(jnp.finfo(jnp.float32).max) / 1e6
+
 
 class Layer(NamedTuple):
     """Where the arrays of one layer are among the leaves of a tree."""
@@ -100,7 +103,8 @@ def inputs(tree: Any, activity: Any, windows: Windows | None = None) -> dict[str
     Args:
       tree: the weights or their updates.
       activity: the inputs of the layers, as `neuroml.activity` captures them.
-      windows: strides and padding of the convolutions that differ from stride 1 and "SAME".
+      windows: strides and padding of the convolutions that differ from stride 1 and "SAME". Nothing in the weights or
+        the inputs tells: a convolution that slides otherwise and is not named here gets the patches of stride 1.
 
     Raises:
       UsageError: a layer has no activity, or one of another width.
@@ -146,8 +150,9 @@ def project(
 
 
 def finite(rows: Mapping[str, Array]) -> Bool[Array, ""]:
-    """Says whether every entry of all layers' inputs is a finite number."""
-    return jnp.all(jnp.array([jnp.isfinite(leaf).all() for leaf in rows.values()]))
+    """Says whether the second moments of all layers' inputs are finite numbers, of which a million can be added."""
+    power = [jnp.square(leaf.astype(jnp.float32)).sum() for leaf in rows.values()]
+    return jnp.all(jnp.array(power) <= LARGEST)
 
 
 def _is_variable(node: Any) -> bool:
@@ -188,6 +193,7 @@ def _rows(home: str, layer: Layer, given: Mapping[str, Any], window: tuple) -> A
     if rows.shape[1] != width:
         raise UsageError(
             f"the kernel of layer {home!r} has shape {layer.shape}, so its inputs have {width} entries; `activity` "
-            f"there has {rows.shape[1]}. Grouped convolutions are not supported: leave them out with `optax.masked`."
+            f"there has {rows.shape[1]}. Convolutions along other than two axes and grouped ones are not supported: "
+            "leave them out with `optax.masked`."
         )
     return rows if layer.bias is None else jnp.concatenate([rows, jnp.ones((rows.shape[0], 1), rows.dtype)], axis=1)

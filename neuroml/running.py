@@ -42,7 +42,7 @@ class Result(NamedTuple):
     loss: np.ndarray  # [..., phases, steps], NaN beyond the end of a short phase
     online_accuracy: np.ndarray  # [..., phases, steps]: on each batch before it was learnt
     diverged: np.ndarray  # [..., 2] int: phase and step of the first non-finite loss, -1 where there was none
-    bytes: int  # weights, optimizer and rule state, memories of one run
+    bytes: int  # of one run: weights, optimizer and rule state, memories, first examples that are held back
     flops: float  # of the training of one run
     seconds: float  # wall time of one run: all runs together, divided by their number, compilation left out
     compile_seconds: float

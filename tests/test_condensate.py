@@ -223,7 +223,7 @@ def test_half_precision_inputs_are_remembered_in_single():
     assert memory.read(state, X.astype(half)).dtype == jnp.float32
 
 
-BROKEN = [("x", jnp.nan), ("x", jnp.inf), ("x", 1e30), ("y", jnp.nan), ("keys", -jnp.inf)]
+BROKEN = [("x", jnp.nan), ("x", jnp.inf), ("x", 1e30), ("x", 1.5e19), ("y", jnp.nan), ("keys", -jnp.inf)]
 
 
 @pytest.mark.parametrize("settings", [{}, OWN, {"count": 4, "radius": 2.0, "mix": 1.0}], ids=["shared", "own", "mix"])
@@ -251,6 +251,12 @@ def test_of_a_batch_that_is_all_broken_only_the_count_is_kept(settings):
     empty = memory.absorb(memory.init(), x * jnp.nan, y, keys)
     same(empty._replace(refused=jnp.int32(0)), memory.init())
     assert (memory.read(memory.consolidate(empty), x, keys) == 0).all()
+
+
+def test_numbers_whose_squares_cannot_be_added_are_refused():
+    memory = make()
+    state = memory.absorb(memory.init(), jnp.full((5, 5), 1.5e19), Y[:5])
+    assert state.refused == 5 and jnp.isfinite(memory.consolidate(state).weights).all()
 
 
 def test_groups_of_a_nucleus_do_without_the_refused():

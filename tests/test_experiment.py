@@ -383,3 +383,10 @@ def test_bytes_are_those_of_the_real_state(method):
 def test_er_pays_for_what_it_stores():
     sizes = [price(dataclasses.replace(toy.experiment("er"), options={"capacity": c}))[0] for c in (100, 101)]
     assert sizes[1] - sizes[0] == PIXELS + 4 + 4 + OUTPUTS + 4  # uint8 image, label, task, active outputs, stamp
+
+
+def test_examples_that_are_held_back_are_paid_for_beside_the_state():
+    held, none = watching(), watching(options={"held": 0})
+    state = lambda one: cost.tree_bytes(jax.eval_shape(one.begin, jax.random.key(0), toy.numbers_of(one), DATA)[1])
+    assert price(none)[0] == state(none)
+    assert price(held)[0] - state(held) == HELD * (PIXELS + 4 + 4 + OUTPUTS)  # uint8 image, label, task, active outputs

@@ -12,6 +12,7 @@ from neuroml.streams.sources import load
 from paper_repro import checking, claims, cli
 from paper_repro.buzzega_2020_rotated import angles
 from paper_repro.claims import Cell
+from paper_repro.condensates import frontier
 from paper_repro.repair import curves
 
 HERE = {name: claims.load(name) for name in claims.names()}
@@ -161,3 +162,20 @@ def test_a_recovery_curve_falls_at_the_injury():
     windows = curves.BEFORE // curves.WINDOW
     assert curve.shape == ((curves.BEFORE + curves.AFTER) // curves.WINDOW,)
     assert curve[windows] < np.mean(curve[:windows]) - 0.2
+
+
+@pytest.mark.parametrize("budget", frontier.BUDGETS)
+def test_at_equal_bytes_replay_is_the_suites_and_the_memory_fits_with_the_images_that_it_holds_back(
+    budget, monkeypatch
+):
+    held = lambda options: 800 * (options.get("held_back", 0) + options.get("capacity", 0))
+    monkeypatch.setattr(frontier, "bytes_of", lambda job, data: held(job.options) + 5000 * job.options.get("width", 1))
+    base = suite.load("split_mnist_online")
+    replay, memory = {}, None
+    for job in frontier.jobs(budget, base, None):
+        replay |= {job.name: job.options["replay_batch"]} if job.name != "condensate_memory" else {}
+        memory = job if job.name == "condensate_memory" else memory
+    assert replay == {"er": 0, "derpp": base.options["derpp"]["replay_batch"]}
+    assert frontier.BUDGETS[budget] / 2 < frontier.bytes_of(memory, None) <= frontier.BUDGETS[budget]
+    assert memory.options["held_back"] == min(2000, frontier.BUDGETS[budget] // 3200)
+    assert 784 * memory.batch_size <= frontier.BUDGETS[budget] / 10

@@ -137,8 +137,16 @@ def test_activity_that_does_not_fit_is_refused():
         projection.inputs(dense, {})
     with pytest.raises(UsageError, match="inputs have 3 entries; `activity` there has 4"):
         projection.inputs(dense, {"dense": jnp.ones((2, 4))})
-    with pytest.raises(UsageError, match="Grouped convolutions"):
+    with pytest.raises(UsageError, match="grouped ones are not supported"):
         projection.inputs({"conv": {"kernel": jnp.ones((3, 3, 1, 4))}}, {"conv": jnp.ones((2, 5, 5, 2))})
+
+
+@pytest.mark.parametrize("axes", [1, 3])
+def test_convolutions_along_other_than_two_axes_are_refused(axes):
+    params, capture = of_nnx(lambda **more: nnx.Conv(2, 3, (3,) * axes, **more))
+    activity = capture(jnp.ones((2, *(4,) * axes, 2)))[1]
+    with pytest.raises(UsageError, match="Convolutions along other than two axes"):
+        projection.inputs({"conv": params}, {"conv": activity})
 
 
 def test_begin_wants_a_layer():
@@ -169,7 +177,12 @@ def test_project_takes_held_directions_out():
     np.testing.assert_allclose(projection.project(matrix, basis, 0.5), half, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("wrong", [jnp.nan, jnp.inf])
+@pytest.mark.parametrize("wrong", [jnp.nan, jnp.inf, 1e20])
 def test_finite_sees_every_layer(wrong):
     assert projection.finite({"a": jnp.ones((2, 2)), "b": jnp.ones((1, 3))})
     assert not projection.finite({"a": jnp.ones((2, 2)), "b": jnp.ones((1, 3)).at[0, 2].set(wrong)})
+
+
+def test_finite_bounds_what_the_rows_sum_to():
+    rows = jnp.full((5, 2), 1.5e19)  # each has a square, their sum has not
+    assert jnp.isfinite(rows**2).all() and not projection.finite({"a": rows})

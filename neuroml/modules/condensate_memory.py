@@ -95,7 +95,7 @@ class CondensateMemory(nnx.Module):
         y: Float[Array | np.ndarray, "n outputs"],
         keys: Float[Array | np.ndarray, "n keys"] | None = None,
     ) -> None:
-        """Takes examples in. Those with a number that is not finite are left out, and counted in `refused`."""
+        """Takes examples in. Those with a number not finite, or too large, are left out and counted in `refused`."""
         given = (jnp.asarray(x), jnp.asarray(y), None if keys is None else jnp.asarray(keys))
         self._keep(self._functions.absorb(self.state, *given))
 

@@ -91,14 +91,15 @@ def condensate_projector(
       rank: directions that each core may hold; default all. The strongest stay.
       max_bytes: lowers the ranks, each layer's in proportion, until all cores together take no more bytes.
       kept: directions beyond this share of a core's energy are let go, in [0, 1].
-      windows: strides and padding of convolutions other than stride 1 and "SAME", by layer path.
+      windows: strides and padding of convolutions other than stride 1 and "SAME", by layer path. Name them all: neither
+        weights nor activity tell, and one that is not named is taken for stride 1 and "SAME" without a warning.
       shuffled: the content-free control: gathers inputs whose entries are permuted, so that as many directions are
         held as firmly, but not those that were used.
 
     Returns:
       A rule that needs the word `activity` (`neuroml.activity`). Put it last in the chain: what is applied is
       projected, momentum, Adam's scaling and weight decay included. Updates of arrays that belong to no layer pass
-      through. A batch whose inputs are not finite leaves the core unharmed.
+      through. A batch whose inputs are not finite, or too large to be squared, leaves the core unharmed.
 
     Raises:
       UsageError: no layer among the weights, an activity that does not fit, a rank below 1.

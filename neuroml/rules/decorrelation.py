@@ -57,11 +57,12 @@ def decorrelation(
       decay: of the running second moment, in [0, 1).
       every: updates between solutions, which cost inputs^3.
       largest: layers with more inputs are left as they are.
-      windows: strides and padding of convolutions other than stride 1 and "SAME", by layer path.
+      windows: strides and padding of convolutions other than stride 1 and "SAME", by layer path. Name them all: neither
+        weights nor activity tell, and one that is not named is taken for stride 1 and "SAME" without a warning.
 
     Returns:
       A rule that needs the word `activity`. First in the chain, before the optimizer. Memory is 2 inputs^2 a layer. A
-      batch whose inputs are not finite leaves the moments unharmed.
+      batch whose inputs are not finite, or too large to be squared, leaves the moments unharmed.
 
     Raises:
       UsageError: no layer, or none of at most `largest` inputs; an activity that does not fit; `every` below 1.

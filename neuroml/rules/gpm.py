@@ -70,12 +70,13 @@ def gpm(
       threshold_increment: added to the threshold at each consolidation after the first; the sum stays at most 1. The
         authors take 0.003 for 10 tasks and 0.001 for 20.
       rank: directions that each memory may hold; default all. Those that come first stay.
-      windows: strides and padding of convolutions other than stride 1 and "SAME", by layer path.
+      windows: strides and padding of convolutions other than stride 1 and "SAME", by layer path. Name them all: neither
+        weights nor activity tell, and one that is not named is taken for stride 1 and "SAME" without a warning.
 
     Returns:
       A rule that needs the word `activity` (`neuroml.activity`). Put it last in the chain: what is applied is
-      projected. Updates of arrays that belong to no layer pass through. A batch whose inputs are not finite is left
-      out. Memory is inputs * (inputs + rank) for each layer.
+      projected. Updates of arrays that belong to no layer pass through. A batch whose inputs are not finite, or too
+      large to be squared, is left out. Memory is inputs * (inputs + rank) for each layer.
 
     Raises:
       UsageError: no layer among the weights, an activity that does not fit, a rank below 1.

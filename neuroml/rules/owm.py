@@ -61,12 +61,13 @@ def owm(
       alpha: the ridge, > 0, in units of a squared input. Smaller projects harder.
       alpha_decay: factor by which alpha shrinks at each step, in (0, 1]; `neuroml.consolidate` starts it anew. The
         authors let alpha fall by a factor of 10 to 100,000 over a task of n steps: 0.1 ** (1 / n) and so on.
-      windows: strides and padding of convolutions other than stride 1 and "SAME", by layer path.
+      windows: strides and padding of convolutions other than stride 1 and "SAME", by layer path. Name them all: neither
+        weights nor activity tell, and one that is not named is taken for stride 1 and "SAME" without a warning.
 
     Returns:
       A rule that needs the word `activity` (`neuroml.activity`). Put it last in the chain: what is applied is
-      projected. Updates of arrays that belong to no layer pass through. A batch whose inputs are not finite leaves the
-      projectors unharmed. Memory is inputs^2 for each layer.
+      projected. Updates of arrays that belong to no layer pass through. A batch whose inputs are not finite,
+      or too large to be squared, leaves the projectors unharmed. Memory is inputs^2 for each layer.
 
     Raises:
       UsageError: no layer among the weights, or an activity that does not fit.

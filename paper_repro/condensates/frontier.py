@@ -2,10 +2,11 @@
 
     python -m paper_repro.condensates.frontier [--seeds 5] [--out paper_repro/condensates/results]
 
-At each budget a method holds as much as fits: weights, optimizer and rule state, buffer, filters, statistics.
-Replay is given two networks, so that a small one can leave its bytes to the buffer. Classes come in an
-order drawn from the seed. Results are lines of JSON like those of `benchmarks run`, one file a budget; what is there
-already is not run again.
+At each budget a method holds as much as fits: weights, optimizer and rule state, buffer, filters, statistics, and the
+first images that condensates hold back until their filters are made, for which they have a quarter of the budget.
+Replay is given two networks, so that a small one can leave its bytes to the buffer; all else is the suite's. Classes
+come in an order drawn from the seed. What a batch takes while it is learnt is not counted for anyone. Results are lines
+of JSON like those of `benchmarks run`, one file a budget; what is there already is not run again.
 """
 
 import argparse
@@ -24,6 +25,13 @@ BUDGETS = {"250kB": 250_000, "1MB": 1_000_000, "4MB": 4_000_000, "16MB": 16_000_
 NETWORKS = {"250kB": [(50, 50)], "1MB": [(50, 50), (100, 100)], "4MB": [(100, 100), (400, 400)]}
 NETWORKS["16MB"] = NETWORKS["4MB"]
 FILTERS = 8  # the memory's filters come in steps of so many
+HELD = 0.25  # share of the budget for the images that the memory holds back
+BATCHES = {"250kB": 10, "1MB": 10, "4MB": 500, "16MB": 500}  # of the memory, which sums: no more than a tenth of all
+
+
+def with_options(base: suite.Suite, name: str, **changed: int) -> suite.Suite:
+    """Returns the suite with other options of a method."""
+    return dataclasses.replace(base, options={**base.options, name: {**base.options.get(name, {}), **changed}})
 
 
 def bytes_of(job: runner.Job, data: Dataset) -> int:
@@ -37,8 +45,7 @@ def largest(base: suite.Suite, name: str, option: str, step: int, budget: int, d
     """Returns the job with the largest multiple of `step` as its option that fits the budget; None if none does."""
 
     def job(size: int) -> runner.Job:
-        options = {**base.options, name: {**base.options.get(name, {}), option: size}}
-        return runner.Job(dataclasses.replace(base, options=options), "class", name)
+        return runner.Job(with_options(base, name, **{option: size}), "class", name)
 
     fits = lambda count: bytes_of(job(step * count), data) <= budget
     low, high = 0, 1
@@ -50,19 +57,29 @@ def largest(base: suite.Suite, name: str, option: str, step: int, budget: int, d
     return job(step * low) if low else None
 
 
+def held_images(base: suite.Suite, budget: int, data: Dataset) -> int:
+    """Returns how many images the memory may hold back: its usual number, or as many as their share has room for.
+
+    An image is charged as in a buffer of replay, with its label, its task and its active outputs.
+    """
+    job = lambda **options: runner.Job(with_options(base, "condensate_memory", **options), "class", "condensate_memory")
+    usual = job().options["held_back"]
+    each = (bytes_of(job(), data) - bytes_of(job(held_back=0), data)) / usual
+    return min(usual, int(HELD * budget / each))
+
+
 def jobs(name: str, base: suite.Suite, data: Dataset) -> Iterator[runner.Job]:
     """Yields what runs at a budget."""
     budget = BUDGETS[name]
     for hidden in NETWORKS[name]:
-        network = dataclasses.replace(base, hidden=hidden, options={**base.options, "derpp": {}})
+        network = dataclasses.replace(base, hidden=hidden)
         for method in ("er", "derpp"):
             if found := largest(network, method, "capacity", 1, budget, data):
                 yield found
-    pool = 2 if budget < 1_000_000 else 3
-    options = {**base.options, "condensate_memory": {**base.options.get("condensate_memory", {}), "pool": pool}}
-    if found := largest(
-        dataclasses.replace(base, options=options), "condensate_memory", "width", FILTERS, budget, data
-    ):
+    sums = dataclasses.replace(base, batch_sizes={**base.batch_sizes, "condensate_memory": BATCHES[name]})
+    pool, held = 2 if budget < 1_000_000 else 3, held_images(sums, budget, data)
+    memory = with_options(sums, "condensate_memory", pool=pool, held_back=held)
+    if found := largest(memory, "condensate_memory", "width", FILTERS, budget, data):
         yield found
 
 

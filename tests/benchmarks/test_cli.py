@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import cli, results, suite, tuning
+from benchmarks import cli, commands, results, suite, tuning
 from neuroml.methods import methods
 from neuroml.streams.sources import load
 
@@ -157,6 +158,18 @@ def test_table_and_plot_read_a_result_folder(run):
     assert all(f"| {method} |" in table.out for method in METHODS)
     assert command("plot", run.folder).status == 0
     assert len(list(run.folder.glob("*.png"))) == 2
+
+
+def test_pictures_are_of_all_that_the_result_file_holds(run, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(commands, "_draw", lambda held, *_: drawn.append(held) or "a picture")
+    shutil.copytree(run.folder, tmp_path, dirs_exist_ok=True)
+    assert command(*SMALL, "--methods", "naive", "--seeds", 1, out=tmp_path).status == 0  # runs nothing anew
+    assert command("plot", tmp_path).status == 0
+    for held in drawn:
+        found = {(one["method"], one["seed"]) for one in held["class"]}
+        assert found == {(method, seed) for method in METHODS for seed in (0, 1)}
+    assert len(drawn) == 2
 
 
 def test_tables_go_into_a_readme(run, tmp_path):

@@ -165,7 +165,7 @@ def test_to_consolidate_without_a_batch_changes_nothing():
     jax.tree.map(np.testing.assert_array_equal, neuroml.consolidate(state, square()), state)
 
 
-@pytest.mark.parametrize("wrong", [jnp.nan, jnp.inf])
+@pytest.mark.parametrize("wrong", [jnp.nan, jnp.inf, 1e20])
 def test_a_batch_that_is_not_finite_is_refused(wrong):
     """By all layers, and the state is as if it had never come."""
     rule = neuroml.condensate_projector()

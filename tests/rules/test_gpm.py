@@ -116,10 +116,11 @@ def test_a_small_rank_keeps_what_came_first():
         neuroml.gpm(rank=0)
 
 
-def test_a_batch_that_is_not_finite_is_left_out():
+@pytest.mark.parametrize("wrong", [jnp.nan, 1e20])
+def test_a_batch_that_is_not_finite_is_left_out(wrong):
     rule = neuroml.gpm()
     _, state = rule.update(DENSE, rule.init(DENSE), DENSE, activity=task(0)[0])
-    _, after = rule.update(DENSE, state, DENSE, activity=task(0)[1].at[0, 0].set(jnp.nan))
+    _, after = rule.update(DENSE, state, DENSE, activity=task(0)[1].at[0, 0].set(wrong))
     jax.tree.map(np.testing.assert_array_equal, after, state)
 
 

@@ -89,10 +89,11 @@ def test_answers_to_old_inputs_stay_while_new_ones_are_learnt():
     assert jnp.abs(new @ params["kernel"] - 1).max() < 0.1 < 1 < jnp.abs(before - 1).max()
 
 
-def test_a_batch_that_is_not_finite_leaves_the_projector_alone():
+@pytest.mark.parametrize("wrong", [jnp.inf, 1e20])
+def test_a_batch_that_is_not_finite_leaves_the_projector_alone(wrong):
     rule = neuroml.owm(alpha_decay=0.5)
     state = after_batches(rule, DENSE, jax.random.normal(KEY, (2, 4, 3)))
-    _, after = rule.update(DENSE, state, DENSE, activity=jnp.ones((4, 3)).at[1, 1].set(jnp.inf))
+    _, after = rule.update(DENSE, state, DENSE, activity=jnp.ones((4, 3)).at[1, 1].set(wrong))
     jax.tree.map(np.testing.assert_array_equal, after, state)
 
 
