@@ -138,7 +138,7 @@ def twins(fresh: Any, found: Mapping[str, units.Units], born: Mapping[str, Bool[
     >>> names = {"a": {"kernel": ("input", "hidden")}, "b": {"kernel": ("hidden", "output")}}
     >>> pairs = twins(fresh, units.find(names, fresh), {"hidden": jnp.array([True, False, True])})
     >>> pairs["a"]["kernel"].tolist(), pairs["b"]["kernel"].ravel().tolist()
-    ([[1.0, 2.0, 1.0]], [4.0, 0.0, -4.0])
+    ([[1.0, 2.0, 1.0]], [4.0, 5.0, -4.0])
     """
     firsts, signs = {}, {}
     for name, which in born.items():
