@@ -82,5 +82,5 @@ def test_tuned_values_are_those_that_were_chosen():
         one = suite.load(record["suite"])
         for trial in record["methods"]:
             given, names = one.given(trial["method"], record["scenario"]), trial["hyperparameter"].split(", ")
-            used = [given.get(name, getattr(one, name, None)) for name in names]  # the suite's own where nobody says more
+            used = [given.get(name, getattr(one, name, None)) for name in names]  # the suite's own, too
             assert used == (trial["chosen"] if len(names) > 1 else [trial["chosen"]]), f"{path.name}: {trial['method']}"
