@@ -18,6 +18,7 @@ from benchmarks.statistics import Interval, mean_interval
 HOME = Path(__file__).parent / "results"
 PLAIN = {"when": "steps", "alive_percent": 50, "directions": "random", "imagines": True, "pairs": True}
 INPUTS, OUTPUTS = 784, 10
+TICKS = (50_000, 100_000, 200_000, 500_000)
 PANELS = {"20 permutations": HOME, "100 permutations": HOME / "hundred"}
 
 
@@ -59,7 +60,9 @@ def draw(axes: plt.Axes, found: Mapping[str, Mapping[int, Interval]]) -> None:
         sizes = [size * (1.06 ** (place - 1) if " " in name else 1) for size in line]
         spread = [100 * at.half_width for at in line.values()]
         axes.errorbar(sizes, [100 * at.mean for at in line.values()], spread, capsize=2, elinewidth=0.8, **style)
-    axes.set(xscale="log", xlabel="allocated parameters", ylabel="accuracy on all permutations (%)")
+    axes.set(xscale="log", xlabel="allocated parameters (thousands)", ylabel="accuracy on all permutations (%)")
+    axes.set_xticks(TICKS, [f"{tick // 1000}" for tick in TICKS])
+    axes.minorticks_off()
 
 
 def main() -> None:
