@@ -68,11 +68,8 @@ class Method:
     learner: Callable[[Situation, Settings], Learner] | None = None  # for what does not learn by gradient alone
     prepares: Callable[[Settings], int] = lambda given: 0  # first examples held back until it has looked at them
     conditions: bool = False  # normalizes its inputs by itself
-    scenarios: tuple[str, ...] = (
-        "task",
-        "domain",
-        "class",
-    )  # what it is for; "task" alone: is told the task when tested
+    # In which it means something; "task" alone: it is told the task of an example, at test time too.
+    scenarios: tuple[str, ...] = ("task", "domain", "class")
     architecture: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # keywords of the network's maker
     # Settings younger than the first results, at the value that changes nothing: named where they differ.
     young: Mapping[str, float | str | bool] = dataclasses.field(default_factory=dict)
