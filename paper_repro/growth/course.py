@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import plots, results
-from paper_repro.growth.front import allocated, name_of
+from paper_repro.growth.front import DRAWN, allocated, name_of
 
 HOME = Path(__file__).parent / "results"
 HIDDEN = [100, 100]
-SHOWN = ("fixed", "growth", "growth when=plateau alive_percent=25")
 
 
 def living(record: results.Record) -> list[float]:
@@ -31,7 +30,7 @@ def main() -> None:
     """Draws the two panels."""
     runs: dict[str, list[results.Record]] = {}
     for record in results.latest(results.read(HOME / "growth_100.domain.jsonl")):
-        if record["config"]["protocol"]["hidden"] == HIDDEN and name_of(record) in SHOWN:
+        if record["config"]["protocol"]["hidden"] == HIDDEN and name_of(record) in DRAWN:
             runs.setdefault(name_of(record), []).append(record)
     styles = {name: plots.method_style(name) | {"label": name} for name in runs}
     with plots.canvas(HOME / "course.png", 6.0, 2.4, styles.values()) as figure:

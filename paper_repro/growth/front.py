@@ -17,6 +17,8 @@ from benchmarks.statistics import Interval, mean_interval
 
 HOME = Path(__file__).parent / "results"
 PLAIN = {"when": "steps", "alive_percent": 50, "directions": "random", "imagines": True, "pairs": True}
+PLAIN |= {"youth_gain": 1.0, "apoptosis": 0.0}
+DRAWN = ("fixed", "growth", "growth when=plateau alive_percent=25 pairs=False")  # all are printed
 INPUTS, OUTPUTS = 784, 10
 TICKS = (50_000, 100_000, 200_000, 500_000)
 PANELS = {"20 permutations": HOME, "100 permutations": HOME / "hundred"}
@@ -33,7 +35,7 @@ def name_of(record: Mapping[str, Any]) -> str:
     given = record["config"]["hyperparameters"]
     if record["method"] != "growth":
         return record["method"]
-    # The two last ones are named in a result only where they are on.
+    # Imagining, pairs and apoptosis are named in a result only where they are on.
     changed = [f"{key}={given.get(key, False)}" for key, usual in PLAIN.items() if given.get(key, False) != usual]
     return " ".join([record["method"], *changed])
 
@@ -74,7 +76,7 @@ def main() -> None:
             for size, at in line.items():
                 mean, spread = 100 * at.mean, 100 * at.half_width
                 print(f"{title}: {name:28} {size:>7} parameters {mean:.1f} +- {spread:.1f} %")
-        draw(axes, found)
+        draw(axes, {name: found[name] for name in DRAWN if name in found})
         axes.set_title(title, loc="left")
     panels[0].legend(frameon=False, fontsize="small", loc="lower right")
     figure.savefig(HOME / "front.png", dpi=150)
