@@ -5,7 +5,7 @@
 Three convolutions and a dense layer of 256 neurons, SGD, batches of 32; condensates protect the inputs of earlier tasks
 in every layer. `growth` begins with half of the dense layer, and bears the rest at fixed steps.
 
-Not tuned and not run yet: by its parts some four minutes a seed and method on one CPU core.
+Not tuned, not run and not timed yet.
 """
 
 import dataclasses

@@ -23,10 +23,9 @@ from jaxtyping import Array, Num
 
 from neuroml.errors import UsageError, unknown
 
-# Where the capture that is open in this thread keeps the inputs, and what layers are given instead of theirs, by the
-# identity of the layer.
-_seen: contextvars.ContextVar[Mapping[int, Any]] = contextvars.ContextVar("seen")
-_instead: contextvars.ContextVar[Mapping[int, Any]] = contextvars.ContextVar("instead")
+# Where the capture that is open in this thread keeps the inputs of each layer, and what that is given instead of them
+# (None: nothing), by the identity of the layer.
+_seen: contextvars.ContextVar[Mapping[int, tuple[Any, Any]]] = contextvars.ContextVar("seen")
 
 # Linen carries the inputs out of the model in a variable collection of this name.
 _COLLECTION = "neuroml_activity"
@@ -69,24 +68,20 @@ def capture_nnx(model: Any, x: Any, *, replaced: Mapping[str, Any] | None = None
     leaves = jax.tree_util.tree_leaves_with_path(params, is_leaf=lambda node: isinstance(node, nnx.Variable))
     owners = {id(variable): tuple(key.key for key in path[:-1]) for path, variable in leaves}
     inputs: dict[tuple, Any] = {}
-    seen: dict[int, Any] = {}
-    instead: dict[int, Any] = {}
+    seen: dict[int, tuple[Any, Any]] = {}
     for _, layer in list(nnx.iter_modules(view)):
         if isinstance(layer, nnx.Linear | nnx.Conv) and id(layer.kernel) in owners:
             path = owners[id(layer.kernel)]
-            seen[id(layer)] = inputs.setdefault(path, nnx.Variable(()))
-            if replaced and _name(path) in replaced:
-                instead[id(layer)] = replaced[_name(path)]
+            seen[id(layer)] = inputs.setdefault(path, nnx.Variable(())), (replaced or {}).get(_name(path))
             object.__setattr__(layer, "__class__", _recording(type(layer)))
     if not seen:
         raise _nothing_to_capture(model)
     _require_known(replaced, map(_name, inputs))
-    tokens = _seen.set(seen), _instead.set(instead)
+    token = _seen.set(seen)
     try:
         outputs = view(x, **kwargs)
     finally:
-        _seen.reset(tokens[0])
-        _instead.reset(tokens[1])
+        _seen.reset(token)
     return outputs, _nest({path: parts.get_value() for path, parts in inputs.items()})
 
 
@@ -194,16 +189,15 @@ def _recording(kind: Any) -> Any:
 
     class Recording(kind):
         def __call__(self, *args, **kwargs):
-            if id(self) in _instead.get({}):
-                args, kwargs = _with_first(_instead.get()[id(self)], args, kwargs)
+            kept, instead = _seen.get({}).get(id(self), (None, None))
+            if kept is None:  # another object of the layer
+                raise _hidden(kind.__name__)
+            if instead is not None:
+                args, kwargs = _with_first(instead, args, kwargs)
             inputs = _batched(_first(args, kwargs), self.kernel)
             try:
-                kept = _seen.get({})[id(self)]
                 kept.set_value((*kept.get_value(), inputs))
-            except (
-                KeyError,
-                TraceContextError,
-            ) as error:  # another object of the layer, or another trace level
+            except TraceContextError as error:  # another trace level
                 raise _hidden(kind.__name__) from error
             return super().__call__(*args, **kwargs)
 

@@ -64,7 +64,7 @@ def gated(task: Task, transform: optax.GradientTransformation, tasks: int, share
       stabilization", PNAS 115:E10467.
 
     How ours differs: the optimizer is not begun anew with a task, as it is not in van de Ven's code by default. Weights
-    that enter a silent neuron have no gradient, but momentum moves them for a while: with Adam some 15 learning rates.
+    that enter a silent neuron have no gradient, but momentum goes on moving them for a while.
     """
     if not 0 <= share < 1:
         raise UsageError(f"share={share} of the neurons that are silent must be at least 0 and less than 1.")

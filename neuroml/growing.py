@@ -65,7 +65,8 @@ def growable(who: str, wiring: Any, params: Any) -> dict[str, units.Units]:
             if len(names) == 3:
                 raise UsageError(
                     f"{who} cannot grow population {name!r}: the axes of layer {home!r} are {names}, three as those of "
-                    "attention heads, in which new neurons would change the function. Name them None."
+                    "attention heads, where new neurons would change the function, or of a convolution over time. Name "
+                    "them None."
                 )
             if home in part.makers and home in part.readers:
                 raise UsageError(

@@ -272,6 +272,13 @@ def test_bad_values_of_options_are_named():
             jax.eval_shape(experiment.begin, jax.random.key(0), toy.numbers_of(experiment), DATA)
 
 
+def test_a_method_that_means_nothing_in_a_scenario_is_refused():
+    for name, scenario, able in (("xdg", "class", "scenario task"), ("icarl", "domain", "scenario task or class")):
+        experiment = toy.experiment(name, scenario=scenario)
+        with pytest.raises(UsageError, match=f"means nothing in a {scenario}-incremental stream.*{able}"):
+            jax.eval_shape(experiment.begin, jax.random.key(0), toy.numbers_of(experiment), DATA)
+
+
 def test_methods_that_are_told_of_boundaries_are_refused_where_there_are_none():
     refused = [name for name, method in neuroml.methods.methods.items() if method.boundaries(method.options)]
     told = {"agem", "dgr", "dgr_distill", "ewc", "gpm", "hat", "icarl", "l2", "lwf", "mas", "owm", "packnet"}

@@ -3,13 +3,19 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+import toy
 
 import neuroml
 from neuroml import imagining, projection, units
 from neuroml.errors import UsageError
 from neuroml.imagining import imagined
+from neuroml.learner import Task
+from neuroml.method import Situation
+from neuroml.methods import methods
 from neuroml.rules.condensate_projector import held
+from neuroml.streams.stream import Batch
 
 NAMES = {
     "a": {"kernel": ("pixel", "hidden"), "bias": ("hidden",)},
@@ -105,6 +111,26 @@ def test_where_there_is_nothing_to_imagine_nothing_changes(case):
     state = TX.init(params) if case == "nothing is consolidated" else taught(1, params=params)
     born = BORN if case == "nothing is consolidated" else jnp.zeros(6, bool)
     jax.tree.map(np.testing.assert_array_equal, imagine(state, params, born, samples=100), state)
+
+
+def test_behind_convolutions_growth_imagines_what_they_see():
+    """Of neurons born after a consolidation the head's core knows what they answer to the inputs of before."""
+    network = neuroml.cnn((4, 4, 1), channels=(2,), hidden=(6,), outputs=2)
+    task, key = Task(network, 1.0), jax.random.key(3)
+    x, y = jax.random.normal(key, (200, 4, 4, 1)), jnp.arange(200) % 2
+    examples = Batch(x, y, jnp.zeros(200, int), jnp.ones((200, 2), bool))
+    at = Situation(task, optax.sgd(0.0), 0.0, jax.tree.map(lambda leaf: leaf[0], examples), 200, 2, 2, "class")
+    method = methods["growth"]
+    given = {**method.hyperparameters, **method.options, "consolidates": True, "when": "steps", "alive_percent": 50}
+    learner = toy.compiled(method.make(at, given | {"number": 3.0, "patience": 2.0, "scale": 1e-3, "target": 0.0}))
+    state, _ = learner.step(learner.init(key), examples, key)
+    state = learner.consolidate(state, examples, key)
+    state, _ = learner.step(state, examples, key)
+    core = held(state.opt_state.base[1].layers["head"])
+    new = np.asarray(state.opt_state.rule.renewed["hidden_0"])
+    assert new.tolist() == [False] * 3 + [True] * 3
+    answers = network.capture(state.params, {}, x)[2]["head"][:, new]
+    np.testing.assert_allclose(jnp.diag(core)[:-1][new], (answers**2).mean(0), rtol=0.35)
 
 
 def test_a_first_layer_that_does_not_know_its_inputs_is_refused():

@@ -121,6 +121,12 @@ def test_failures_that_are_explained_are_allowed_up_to_a_tenth(home):
     assert cli.main(["check"]) == 1
 
 
+def test_a_claim_that_runs_nothing_says_where_the_reasons_are(home, capsys):
+    write(home / "paper", cells=[{"name": "magic", "published": 99.0, "not_run": "nobody has it"}])
+    assert cli.main(["run", "paper"]) == 2
+    assert "paper runs nothing; `python -m paper_repro check paper`" in capsys.readouterr().err
+
+
 def test_mistakes_are_named(home, capsys):
     for changed, words in (
         ({"seen": "somewhere"}, "somewhere"),
