@@ -147,7 +147,7 @@ def twins(fresh: Any, found: Mapping[str, units.Units], born: Mapping[str, Bool[
         second, paired = which & (rank % 2 == 1), which & ((rank ^ 1) < which.sum())
         firsts[name] = jnp.where(second, places[jnp.maximum(rank - 1, 0)], jnp.arange(which.size))
         signs[name] = jnp.where(which, jnp.where(paired, jnp.where(second, -1.0, 1.0), 0.0), 1.0)
-    return units.dampen(found, units.transplant(found, fresh, firsts, share=False), signs)
+    return units.dampen(found, units.transplant(found, fresh, firsts), signs)
 
 
 def spare_young(opt_state: Any, wiring: Any, importance: Any) -> Any:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from neuroml import core, units
+from neuroml import core, projection, units
 from neuroml.errors import UsageError
 
 
@@ -29,7 +29,7 @@ def renewal(
     stay: under a steady gradient Adam's first steps of a new weight are three to six times its usual ones, since
     moments that start again at zero are not corrected again. Where the rule says whose weights a neuron got (`donors`,
     as `neuroml.nanotube` does), its moments are those of its donor, and outgoing weights are held to a share as small
-    as theirs.
+    as theirs, and what a rule holds of inputs (`neuroml.condensate_projector`) it holds of the copy as of the donor.
 
     Args:
       base: what makes the steps: `optax.adam(1e-3)`, or a chain.
@@ -67,7 +67,7 @@ def renewal(
         some = jnp.any(jnp.array([which.any() for which in after.renewed.values()]))
         found = units.find(wiring, params)
         renew = (
-            (lambda old: _shared(base, old, found, params, after.donors))
+            (lambda old: _shared(base, old, found, params, after.donors, after.drive))
             if hasattr(after, "donors")
             else (lambda old: _cleared(base, old, params, updates, units.touched(found, params, after.renewed)))
         )
@@ -84,13 +84,27 @@ def _cleared(base: optax.GradientTransformation, moments: Any, params: Any, upda
     return _anchored(cleared, renew, optax.apply_updates(params, updates), gone)
 
 
-def _shared(base: optax.GradientTransformation, moments: Any, found: Any, params: Any, donors: Any) -> Any:
+def _shared(base: Any, moments: Any, found: Any, params: Any, donors: Any, drive: Any) -> Any:
     """Returns the moments of each neuron's donor: positions are transplanted, and tell where to take them from."""
     positions = jax.tree.map(lambda leaf: jnp.arange(leaf.size).reshape(leaf.shape), params)
-    sources = units.transplant(found, positions, donors, share=False)
+    sources = units.transplant(found, positions, donors)
     taken = optax.tree.map_params(base, lambda moment, source: moment.reshape(-1)[source], moments, sources)
-    shares = units.transplant(found, jax.tree.map(lambda leaf: jnp.ones(leaf.shape), params), donors)
+    taken = _inherited(taken, found, params, sources)
+    shares = units.shared(found, jax.tree.map(lambda leaf: jnp.ones(leaf.shape), params), donors, drive)
     return _anchored(taken, lambda anchor, share: (share * anchor).astype(anchor.dtype), shares)
+
+
+def _inherited(state: Any, found: Any, params: Any, sources: Any) -> Any:
+    """Returns the state in which what a rule holds of a layer's inputs goes with the neurons that make them."""
+    layers, places = projection.layers(params), jax.tree.leaves(sources)
+    rows = {}
+    for home in (home for part in found.values() for home in part.readers):
+        outputs = layers[home].shape[-1]
+        kernel = places[layers[home].kernel].reshape(-1, outputs)[:, 0] // outputs
+        rows[home] = jnp.append(kernel, jnp.arange(kernel.size, layers[home].inputs))  # the bias stays
+    holds = lambda node: callable(getattr(type(node), "inherited", None))
+    passed = lambda node: node.inherited(rows) if holds(node) else node
+    return jax.tree.map(passed, state, is_leaf=holds)
 
 
 def _anchored(state: Any, change: Callable[..., Any], *trees: Any) -> Any:

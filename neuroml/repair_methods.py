@@ -18,7 +18,7 @@ def _random_rebirth(at: Situation, given: Settings):
 
 def _nanotube(at: Situation, given: Settings):
     names = wiring_of(at)
-    own = {name: given[name] for name in ("threshold", "noise", "choose", "heals")}
+    own = {name: given[name] for name in ("threshold", "noise", "compensation", "choose", "heals")}
     return renewal(may_consolidate(at, given), nanotube(names, every=int(given["every"]), **own), names)
 
 
@@ -57,10 +57,10 @@ methods: dict[str, Method] = {
     "nanotube": Method(
         "useful neurons hand what they have to silent ones",
         _nanotube,
-        hyperparameters={"threshold": 0.01, "noise": 0.1, **PROJECTOR},
+        hyperparameters={"threshold": 0.01, "noise": 0.1, "compensation": 0.0, **PROJECTOR},
         options={"every": 20, "choose": "utility", "heals": "silent", **CONSOLIDATION_OPTIONS},
         boundaries=consolidates,
         activity=True,
-        young={"heals": "silent"},
+        young={"heals": "silent", "compensation": 0.0},
     ),
 }

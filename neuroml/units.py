@@ -165,43 +165,57 @@ def dampen(found: Mapping[str, Units], params: Any, factors: Mapping[str, Float[
     return structure.unflatten(leaves)
 
 
-def transplant(found: Mapping[str, Units], tree: Any, donors: Mapping[str, Array], *, share: bool = True) -> Any:
+def transplant(found: Mapping[str, Units], tree: Any, donors: Mapping[str, Array]) -> Any:
     """Returns the tree with what enters and leaves each neuron taken from its donor, which may be itself.
 
     Args:
       found: the populations.
       tree: weights, or arrays like them.
       donors: for some populations [size], whose arrays each neuron gets.
-      share: divides outgoing weights by the number of neurons that have them now: the network's function stays.
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    for place, donor, enters in _places(found, tree, donors):
+        leaves[place] = leaves[place][..., donor] if enters else leaves[place][..., donor[:, 0], :]
+    return structure.unflatten(leaves)
+
+
+def shared(
+    found: Mapping[str, Units],
+    tree: Any,
+    donors: Mapping[str, Array],
+    drive: Mapping[str, Float[Array, " size"]] | None = None,
+) -> Any:
+    """Returns the tree with each neuron its donor's copy, and outgoing weights divided among all that have them.
+
+    Args:
+      found: the populations.
+      tree: weights, or arrays like them.
+      donors: for some populations [size], whose arrays each neuron gets.
+      drive: what a donor and its copies hand on together, in parts of what it did. With 1, the default, the network's
+        function stays.
 
     >>> layer = lambda kernel: {"kernel": jnp.array(kernel)}
     >>> params = {"a": layer([[1.0, 0.0]]), "b": layer([[4.0], [0.0]])}
     >>> names = {"a": {"kernel": ("input", "hidden")}, "b": {"kernel": ("hidden", "output")}}
-    >>> transplant(find(names, params), params, {"hidden": jnp.array([0, 0])})["b"]["kernel"].ravel().tolist()
+    >>> shared(find(names, params), params, {"hidden": jnp.array([0, 0])})["b"]["kernel"].ravel().tolist()
     [2.0, 2.0]
     """
-    leaves, structure = jax.tree.flatten(tree)
-    for place, donor, enters in _places(found, tree, donors):
-        if enters:
-            leaves[place] = leaves[place][..., donor]
-            continue
-        owners = jnp.bincount(donor[:, 0], length=len(donor))[donor]
-        taken = leaves[place][..., donor[:, 0], :]
-        leaves[place] = (taken / owners).astype(taken.dtype) if share else taken
-    return structure.unflatten(leaves)
+    parts = {}
+    for name, donor in donors.items():
+        total = drive[name] if drive else jnp.ones(len(donor))
+        parts[name] = (total / jnp.maximum(jnp.bincount(donor, length=len(donor)), 1))[donor]
+    return dampen(found, transplant(found, tree, donors), parts)
 
 
-def shaken(
-    found: Mapping[str, Units], tree: Any, chosen: Mapping[str, Bool[Array, " size"]], noise: Array, key: PRNGKeyArray
-) -> Any:
-    """Returns the tree with normal noise on the incoming weights of chosen neurons, in units of their own spread."""
+def shaken(found: Mapping[str, Units], tree: Any, amounts: Mapping[str, Array], noise: Array, key: PRNGKeyArray) -> Any:
+    """Returns the tree with normal noise on incoming weights, of `noise` times each neuron's amount of their spread."""
     leaves, structure = jax.tree.flatten(tree)
-    for place, which, enters in _places(found, tree, chosen):
+    for place, amount, enters in _places(found, tree, amounts):
         leaf = leaves[place]
         if enters and leaf.ndim > 1:
             shake = jax.random.normal(jax.random.fold_in(key, place), leaf.shape, leaf.dtype)
             spread = noise.astype(leaf.dtype) * leaf.std(range(leaf.ndim - 1))
-            leaves[place] = leaf + jnp.where(which, spread * shake, 0)
+            leaves[place] = leaf + amount.astype(leaf.dtype) * spread * shake
     return structure.unflatten(leaves)
 
 

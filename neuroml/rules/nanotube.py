@@ -24,9 +24,11 @@ class NanotubeState(NamedTuple):
     births: jax.Array  # () int32: replacements so far
     threshold: jax.Array  # ()
     donors: dict[str, jax.Array]  # [size] int: whose weights each neuron got in the last update; itself: its own
+    drive: dict[str, jax.Array]  # [size]: what a donor and its copies hand on together, in parts of what it did
     noise: jax.Array  # ()
+    compensation: jax.Array  # ()
 
-    hyperparameters = ("threshold", "noise")
+    hyperparameters = ("threshold", "noise", "compensation")
 
     def report(self) -> dict[str, Float[Array, ""]]:
         """Returns how many neurons were replaced so far."""
@@ -38,6 +40,7 @@ def nanotube(
     *,
     threshold: ArrayLike = 0.01,
     noise: ArrayLike = 0.1,
+    compensation: ArrayLike = 0.0,
     every: int = 100,
     choose: str = "utility",
     heals: str = "silent",
@@ -47,21 +50,24 @@ def nanotube(
         score_j   = mean |h_j| / mean_i mean |h_i|      over the examples since the last check; i: the layer's neurons
         utility_j = mean |h_j| * \sum_k |w_jk|          k: the neurons that it feeds
         every so many updates: a neuron with score_j < threshold gets a donor d, the first of them the most useful
-            w_in_j  = w_in_d + noise * std(w_in_d) * normal;  bias_j = bias_d
-            w_out_j = w_out_d = w_out_d / (1 + neurons that d gives to)
+            w_in_j  = w_in_d + noise * t * std(w_in_d) * normal;  bias_j = bias_d;  j is the t-th copy of d
+            w_out_j = w_out_d = w_out_d * (1 + compensation * lost) / (1 + copies of d)
 
-    Without noise the network's function does not change (to rounding).
+    of which `lost` replace neurons that were destroyed: those that hear nothing or that nobody hears, whose incoming or
+    outgoing weights are all zero. Without noise and compensation the network's function does not change (to rounding).
+    With compensation 1 the survivors hand on, in the expectation, what all neurons did before the injury, as the
+    weights of a network with dropout are scaled for what is left out.
 
     Args:
       wiring: names of the axes of the weights (`neuroml.wiring`).
       threshold: of the score, whose mean is 1, >= 0; 0 is inert.
       noise: of the copied incoming weights, in their own standard deviations; with 0 the two never part.
+      compensation: in [0, 1], how much of what a destroyed neuron handed on its copy makes up for.
       every: updates between two checks.
       choose: "utility", the most useful neurons give; or "random", the content-free control: donors drawn by lot from
         the neurons that do answer.
       heals: "silent", all that score low, which on a stream of tasks are also neurons that earlier tasks used; or
-        "destroyed", only those of them that hear nothing or that nobody hears: whose incoming or outgoing weights are
-        all zero.
+        "destroyed", only those of them that were.
 
     Returns:
       A rule that needs the words `activity` and `key`. Last in the chain; with momentum or Adam, as
@@ -95,10 +101,11 @@ def nanotube(
 
     def init(params):
         known = recycling.begin("nanotube", wiring, params, threshold)
-        return NanotubeState(*known, units.begin("nanotube", wiring, params, jnp.arange), core.leaf(noise))
+        donors, drive = (units.begin("nanotube", wiring, params, blank) for blank in (jnp.arange, jnp.ones))
+        return NanotubeState(*known, donors, drive, core.leaf(noise), core.leaf(compensation))
 
     def nanotube(updates, state, params, *, activity, key, **_):
-        state = core.live(state, threshold=threshold, noise=noise)
+        state = core.live(state, threshold=threshold, noise=noise, compensation=compensation)
         found = units.find(wiring, params)
         signal = {name: jnp.abs(rows).mean(0) for name, rows in units.outputs(found, activity).items()}
         state = recycling.heard(state, signal)
@@ -108,19 +115,20 @@ def nanotube(
             draw, shake = jax.random.split(key)
             silent, leaving = recycling.failing(state), units.outgoing(found, params)
             failing = {name: which & ~which.all() for name, which in silent.items()}  # someone must be left to give
-            if heals == "destroyed":
-                entering = units.incoming(found, params)
-                cut = {name: (entering[name] == 0) | (leaving[name] == 0) for name in failing}
-                failing = {name: which & cut[name] for name, which in failing.items()}
+            entering = units.incoming(found, params)
+            lost = {name: which & ((entering[name] == 0) | (leaving[name] == 0)) for name, which in failing.items()}
+            failing = lost if heals == "destroyed" else failing
             useful = {name: state.sums[name] * leaving[name] for name in failing}
             useful = units.by_lot(draw, useful) if choose == "random" else useful
-            donors = {name: _donors(useful[name], silent[name], lost) for name, lost in failing.items()}
-            moved = _handed_over(found, steps, params, donors, state.noise, shake)
-            return moved, recycling.checked(state, failing)._replace(donors=donors)
+            given = {name: _donors(useful[name], silent[name], which) for name, which in failing.items()}
+            donors, copies = ({name: pair[i] for name, pair in given.items()} for i in (0, 1))
+            drive = {name: 1 + state.compensation * _count(donors[name], which) for name, which in lost.items()}
+            moved = _handed_over(found, steps, params, donors, drive, copies, state.noise, shake)
+            return moved, recycling.checked(state, failing)._replace(donors=donors, drive=drive)
 
         def wait(steps, state):
             steps, state = recycling.waiting(steps, state)
-            return steps, state._replace(donors=themselves)
+            return steps, state._replace(donors=themselves, drive=jax.tree.map(jnp.ones_like, state.drive))
 
         return jax.lax.cond(state.count % every == 0, check, wait, updates, state)
 
@@ -129,19 +137,28 @@ def nanotube(
 
 def _donors(
     useful: Float[Array, " size"], silent: Bool[Array, " size"], failing: Bool[Array, " size"]
-) -> Int[Array, " size"]:
-    """Returns a donor that answers for each neuron that fails, the best for the first, and itself for each other."""
+) -> tuple[Int[Array, " size"], Int[Array, " size"]]:
+    """Returns a donor that answers for each neuron that fails, itself for each other; and which copy of it that is.
+
+    The best gives to the first, and to a second time when all others have given; who gets nothing is copy 0.
+    """
     order = jnp.argsort(jnp.where(silent, -jnp.inf, useful), descending=True)
-    turn = (jnp.cumsum(failing) - 1) % jnp.maximum((~silent).sum(), 1)
-    return jnp.where(failing, order[turn], jnp.arange(len(failing)))
+    turn, place = jnp.divmod(jnp.cumsum(failing) - 1, jnp.maximum((~silent).sum(), 1))
+    return jnp.where(failing, order[place], jnp.arange(len(failing))), jnp.where(failing, turn + 1, 0)
 
 
-def _handed_over(found: Any, steps: Any, params: Any, donors: Any, noise: Array, key: Array) -> Any:
+def _count(donors: Int[Array, " size"], which: Bool[Array, " size"]) -> Int[Array, " size"]:
+    """Returns to how many of the chosen neurons each neuron gives."""
+    return jnp.zeros(len(donors), int).at[donors].add(which)
+
+
+def _handed_over(
+    found: Any, steps: Any, params: Any, donors: Any, drive: Any, copies: Any, noise: Array, key: Array
+) -> Any:
     """Returns the updates after which each neuron has what its donor would have."""
     after = optax.apply_updates(params, steps)
-    gets = {name: donor != jnp.arange(len(donor)) for name, donor in donors.items()}
+    gets = {name: copy > 0 for name, copy in copies.items()}
     gives = {name: jnp.zeros(len(d), bool).at[d].max(gets[name]) for name, d in donors.items()}
-    moved = units.transplant(found, after, donors)
-    moved = units.shaken(found, moved, gets, noise, key)
+    moved = units.shaken(found, units.shared(found, after, donors, drive), copies, noise, key)
     changed = units.touched(found, params, {name: gets[name] | gives[name] for name in donors})
     return jax.tree.map(lambda ours, new, old, step: jnp.where(ours, new - old, step), changed, moved, params, steps)

@@ -7,7 +7,9 @@ import optax
 import pytest
 
 import neuroml
+from neuroml import core
 from neuroml.errors import UsageError
+from neuroml.rules.condensate_projector import held
 
 KEY = jax.random.key(0)
 NAMES = {
@@ -175,3 +177,73 @@ def test_bad_settings_are_named():
         neuroml.nanotube(NAMES, every=0)
     with pytest.raises(UsageError, match="'useful'"):
         neuroml.nanotube(NAMES, choose="useful")
+
+
+def test_copies_of_the_destroyed_make_up_for_what_is_gone():
+    """Neurons that did the same, of which most are destroyed: with compensation 1 the network says what it said."""
+    same = lambda leaf, axis: jnp.repeat(jnp.take(leaf, jnp.array([0]), axis), leaf.shape[axis], axis)
+    whole = network(KEY)
+    whole["a"] = {"kernel": same(whole["a"]["kernel"], 1), "bias": jnp.ones(6)}
+    whole["b"]["kernel"] = same(whole["b"]["kernel"], 0)
+    gone = jnp.array([0, 1, 1, 0, 1, 1])
+    hurt = {**whole, "a": jax.tree.map(lambda leaf: leaf * (1 - gone), whole["a"])}
+    hurt["b"] = {**whole["b"], "kernel": whole["b"]["kernel"] * (1 - gone)[:, None]}
+    words = {"activity": answers(hurt, X), "key": KEY}
+    said = {}
+    for compensation in (0.0, 0.5, 1.0):
+        tx = neuroml.nanotube(NAMES, noise=0.0, compensation=compensation, heals="destroyed", every=1)
+        steps, _ = tx.update(STILL, tx.init(hurt), hurt, **words)
+        said[compensation] = answers(optax.apply_updates(hurt, steps), X)["c"]
+    np.testing.assert_allclose(said[0.0], words["activity"]["c"], atol=1e-5)
+    np.testing.assert_allclose(said[1.0], answers(whole, X)["c"], rtol=1e-4, atol=1e-5)
+    assert not np.allclose(said[0.5], said[0.0]) and not np.allclose(said[0.5], said[1.0])
+
+
+def test_only_what_was_destroyed_is_made_up_for():
+    """Neuron 2 is silent, and heard: its donor shares with it; neurons 1 and 4 are cut off."""
+    quiet = {**WORDS["activity"], "b": WORDS["activity"]["b"].at[:, 2].set(0.0)}
+    tx = neuroml.nanotube(NAMES, noise=0.0, compensation=1.0, every=1)
+    steps, state = tx.update(STILL, tx.init(HURT), HURT, activity=quiet, key=KEY)
+    donors = state.donors["first"]
+    after = optax.apply_updates(HURT, steps)["b"]["kernel"][:, 1:]  # neuron 0 of the second layer is destroyed, too
+    for neuron, part in ((2, 0.5), (1, 1.0), (4, 1.0)):
+        np.testing.assert_allclose(after[neuron], part * HURT["b"]["kernel"][donors[neuron], 1:], rtol=1e-5)
+
+
+def test_later_copies_of_a_donor_differ_more():
+    loud = {**WORDS["activity"], "b": jnp.zeros((1, 6)).at[0, 2].set(1.0)}
+    kernels = {}
+    for noise in (0.0, 0.1):
+        tx = neuroml.nanotube(NAMES, noise=noise, every=1)
+        steps, _ = tx.update(STILL, tx.init(HURT), HURT, activity=loud, key=KEY)
+        kernels[noise] = optax.apply_updates(HURT, steps)["a"]["kernel"]
+    gaps = np.abs(kernels[0.1] - kernels[0.0])[:, [0, 1, 3, 4, 5]]  # copies 1 to 5 of neuron 2
+    draws = np.abs(jax.random.normal(jax.random.fold_in(jax.random.split(KEY)[1], place_of_kernel()), (3, 6)))
+    spread = np.asarray(kernels[0.0]).std(0)[0]
+    np.testing.assert_allclose(gaps, 0.1 * np.arange(1, 6) * spread * draws[:, [0, 1, 3, 4, 5]], rtol=1e-4)
+
+
+def place_of_kernel():
+    """Where the kernel of the first layer is among the leaves: it keys the noise."""
+    return [path[-1].key for path, _ in jax.tree_util.tree_leaves_with_path(HURT["a"])].index("kernel")
+
+
+def test_the_projector_holds_of_a_copy_what_it_held_of_its_donor():
+    """After the consolidation all inputs of the reader are moved about: what the core knows must move with them."""
+    tx = neuroml.renewal(
+        neuroml.condensate_projector(scale=0.1), neuroml.nanotube(NAMES, noise=0.0, heals="destroyed", every=2), NAMES
+    )
+    state = tx.init(HURT)
+    _, state = tx.update(STILL, state, HURT, **WORDS)
+    state = core.consolidate(state, HURT)
+    _, state = tx.update(STILL, state, HURT, **WORDS)
+    donors = state.rule.donors["first"]
+    assert donors.tolist() != list(range(6))
+    moment = lambda rows: rows.T @ rows / len(rows)
+    ones = jnp.ones((len(X), 1))
+    first = jnp.concatenate([WORDS["activity"]["b"][:, donors], ones], 1)
+    inside = held(state.base.layers["b"])
+    np.testing.assert_allclose(inside, moment(first), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(state.base.layers["b"].shell, moment(first), rtol=1e-4, atol=1e-4)
+    pixels = held(state.base.layers["a"])
+    np.testing.assert_allclose(pixels, moment(jnp.concatenate([X, ones], 1)), rtol=1e-4, atol=1e-4)
