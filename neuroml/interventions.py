@@ -3,7 +3,7 @@
 Each wraps a learner and returns one, so that they fit any method and each other.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -28,21 +28,26 @@ class IntervenedState(NamedTuple):
     record: jax.Array  # what `recorded` saw; else empty
 
 
-def lesion(wiring: Any, params: Any, share: ArrayLike, key: PRNGKeyArray, *, part: str = "neurons") -> Any:
-    """Draws which weights a lesion destroys.
+Share = ArrayLike | Mapping[str, Any]
+
+
+def lesion(wiring: Any, params: Any, share: Share, key: PRNGKeyArray, *, part: str = "neurons") -> Any:
+    """Draws, or is told, which weights a lesion destroys.
 
     Args:
       wiring: names of the axes of the weights (`neuroml.wiring`).
       params: the weights.
-      share: of the neurons of each population between two layers, rounded; or of all synapses, on average.
-      key: chooses them.
+      share: of the neurons of each population between two layers, rounded; or of all synapses, on average. Or which
+        neurons, by number, of some populations by name: `{"hidden": [0, 7]}`.
+      key: chooses them where only their share is given.
       part: "neurons", with all that enters and leaves them; or "synapses", each weight of a kernel by itself.
 
     Returns:
       A tree like the weights, True where a weight is destroyed.
 
     Raises:
-      UsageError: a share outside [0, 1], an unknown part, or no population between two layers.
+      UsageError: a share outside [0, 1], an unknown part, no population between two layers, or one or a neuron that is
+        not there.
 
     >>> params = {"a": {"kernel": jnp.ones((1, 4))}, "b": {"kernel": jnp.ones((4, 1))}}
     >>> names = {"a": {"kernel": ("input", "hidden")}, "b": {"kernel": ("hidden", "output")}}
@@ -55,6 +60,8 @@ def lesion(wiring: Any, params: Any, share: ArrayLike, key: PRNGKeyArray, *, par
     if isinstance(share, int | float) and not 0 <= share <= 1:
         raise UsageError(f"share={share} must be between 0 and 1: it is the share of the {part} that is destroyed.")
     units.begin("lesion", wiring, params, jnp.zeros)
+    if isinstance(share, Mapping):
+        return _lesion_of(share, units.find(wiring, params), params, part)
     if part == "synapses":
         leaves, structure = jax.tree.flatten(params)
         keys = jax.random.split(key, len(leaves))
@@ -65,10 +72,20 @@ def lesion(wiring: Any, params: Any, share: ArrayLike, key: PRNGKeyArray, *, par
     return units.touched(found, params, {name: rank < jnp.round(share * len(rank)) for name, rank in ranks.items()})
 
 
-def injured(
-    inner: Learner, wiring: Callable[[Any], Any], share: ArrayLike, at: int, *, part: str = "neurons"
-) -> Learner:
-    """Destroys a share of a learner's neurons or synapses just before its step `at`, others for each key.
+def _lesion_of(chosen: Mapping[str, Any], found: dict[str, units.Units], params: Any, part: str) -> Any:
+    """Returns which weights enter or leave chosen neurons."""
+    if part != "neurons":
+        raise UsageError(f"a lesion of chosen neurons destroys neurons, not {part}: leave `part` out.")
+    for population, neurons in chosen.items():
+        _check_neurons(found, population, neurons)
+    marked = {
+        name: jnp.zeros(found[name].size, bool).at[jnp.asarray(which, int)].set(True) for name, which in chosen.items()
+    }
+    return units.touched(found, params, marked)
+
+
+def injured(inner: Learner, wiring: Callable[[Any], Any], share: Share, at: int, *, part: str = "neurons") -> Learner:
+    """Destroys a share of a learner's neurons or synapses, others for each key, or chosen ones, before its step `at`.
 
     What is destroyed becomes zero, as do the optimizer's moments there (`Learner.destroy`). A neuron without incoming
     and outgoing weights gets no gradient: it stays dead until something repairs it. A synapse can grow again. What a
@@ -77,7 +94,7 @@ def injured(
     Args:
       inner: any learner whose weights have names.
       wiring: `(params) -> names of the axes`, such as `network.wiring`.
-      share: how much of it, in [0, 1]; 0 changes nothing.
+      share: how much of it, in [0, 1]; 0 changes nothing. Or which neurons, as `lesion` takes them.
       at: the step, counted from 0 over the whole stream.
       part: "neurons" or "synapses".
 
@@ -144,14 +161,19 @@ def clamped(
     return _around(inner, step, lambda state, count: state._replace(params=hold(state.params, count)[0]))
 
 
-def _check_clamp(found: Any, params: Any, population: str, neurons: Any) -> None:
+def _check_neurons(found: dict[str, units.Units], population: str, neurons: Any) -> None:
     if population not in found:
         raise unknown("population between two layers", population, found)
-    size, layers = found[population].size, projection.layers(params)
+    size = found[population].size
     if not isinstance(neurons, jax.core.Tracer):
         for number in np.ravel(neurons):
             if not 0 <= number < size:
                 raise UsageError(f"population {population!r} has no neuron {number}: its {size} are 0 to {size - 1}.")
+
+
+def _check_clamp(found: Any, params: Any, population: str, neurons: Any) -> None:
+    _check_neurons(found, population, neurons)
+    layers = projection.layers(params)
     for home in found[population].makers:
         if layers[home].bias is None:
             raise UsageError(

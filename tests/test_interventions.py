@@ -9,7 +9,7 @@ import toy
 from flax import nnx
 
 import neuroml
-from neuroml import adaptation, interventions
+from neuroml import adaptation, interventions, units
 from neuroml.conditioned import conditioned
 from neuroml.errors import UsageError
 from neuroml.learner import Task, make_learner
@@ -53,6 +53,15 @@ def test_a_lesion_of_neurons_takes_their_share_of_each_layer_and_nothing_else(sh
     assert not np.asarray(hurt["head"]["bias"]).any()
 
 
+def test_a_lesion_of_chosen_neurons_takes_those_at_its_step():
+    first, _ = units.find(NAMES, PARAMS)
+    agent = make_learner(TASK, optax.sgd(0.1))
+    states = run(interventions.injured(agent, NETWORK.wiring, {first: [1, 6]}, 2), 4)
+    assert [np.flatnonzero(dead(state.params)).tolist() for state in states] == [[], [], [1, 6], [1, 6]]
+    hurt = interventions.lesion(NAMES, PARAMS, {first: np.array([1, 6])}, jax.random.key(0))
+    assert not np.asarray(hurt["head"]["kernel"]).any()
+
+
 def test_a_lesion_of_synapses_spares_biases():
     params = {"a": {"kernel": jnp.ones((100, 50)), "bias": jnp.ones(50)}, "b": {"kernel": jnp.ones((50, 100))}}
     names = {"a": {"kernel": ("in", "hidden"), "bias": ("hidden",)}, "b": {"kernel": ("hidden", "out")}}
@@ -68,6 +77,9 @@ def test_a_lesion_of_synapses_spares_biases():
         ({"share": 1.5}, "share=1.5"),
         ({"share": -0.1}, "share=-0.1"),
         ({"part": "axons"}, "'axons'"),
+        ({"share": {"somewhere": [0]}}, "'somewhere'"),
+        ({"share": {next(iter(units.find(NAMES, PARAMS))): [0, 8]}}, "no neuron 8"),
+        ({"share": {next(iter(units.find(NAMES, PARAMS))): [0]}, "part": "synapses"}, "leave `part` out"),
         ({"wiring": jax.tree.map(lambda leaf: (None,) * leaf.ndim, PARAMS)}, "no population"),
     ],
 )
