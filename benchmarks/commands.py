@@ -38,7 +38,8 @@ def _list(command: cli.List) -> int:
 
 @execute.register
 def _run(command: cli.Run) -> int:
-    from benchmarks import runner, summaries, tables
+    from benchmarks import summaries, tables
+    from benchmarks.jobs import name_of
 
     prepare_jax()
     jobs, usual = _jobs(command)
@@ -55,7 +56,7 @@ def _run(command: cli.Run) -> int:
         print(json.dumps(one, allow_nan=False))
     else:
         print(tables.markdown(summaries.summarize(records)))
-    name = runner.name_of(jobs[0], usual)
+    name = name_of(jobs[0], usual)
     files = [path for path in _result_files(command.out) if _names(path)[0] == name]
     plots = _draw(_held(files)[name], command.out, name)  # also what earlier commands ran
     print(f"results and {plots} are in {command.out}/", file=sys.stderr)
@@ -129,7 +130,7 @@ def _data(command: cli.Data) -> int:
 
 def _jobs(command: cli.Run) -> tuple[list[Any], str]:
     """Returns the jobs that a command asks for, and the suite's own data set."""
-    from benchmarks import runner
+    from benchmarks.jobs import jobs_of
     from neuroml.errors import unknown
     from neuroml.methods import methods
     from neuroml.streams.sources import SOURCES
@@ -148,18 +149,19 @@ def _jobs(command: cli.Run) -> tuple[list[Any], str]:
     one = suite.change(one, settings, {name: methods[name] for name in names})
     one = _cut(one, _tasks_of(one, command.steps))
     chosen = [command.scenario] if command.scenario else one.scenarios
-    return runner.jobs_of(one, names, chosen, asked=command.methods is not None), usual
+    return jobs_of(one, names, chosen, asked=command.methods is not None), usual
 
 
 def _run_jobs(jobs: list[Any], data: Any, seeds: list[int], command: cli.Run, usual: str) -> list[dict[str, Any]]:
     """Runs the jobs under a progress bar; returns the newest records of the configurations and seeds asked for."""
     from benchmarks import logging, results, runner, summaries
+    from benchmarks.jobs import file_of
 
     sink = logging.sink(command.wandb)
     found = []
     with _progress(jobs, len(seeds)) as advance:
         for job in jobs:
-            path = runner.file_of(command.out, job, usual)
+            path = file_of(command.out, job, usual)
             report = functools.partial(advance, job)
             for record in runner.run_job(job, data, seeds, path, report, fresh=command.fresh):
                 sink(record)

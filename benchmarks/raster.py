@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import plots
-from benchmarks.runner import Job
+from benchmarks.jobs import Job
 from neuroml.streams.dataset import Dataset
 
 Events = Mapping[str, np.ndarray]  # population: bool [steps, neurons]

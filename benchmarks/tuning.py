@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import results
-from benchmarks.runner import Job, jobs_of
+from benchmarks.jobs import Job, jobs_of
 from benchmarks.suite import Suite
 from neuroml.errors import UsageError, unknown
 from neuroml.running import run

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from benchmarks import suite as suites
-from benchmarks.runner import Job, jobs_of
+from benchmarks.jobs import Job, jobs_of
 from neuroml.errors import DataError, UsageError, unknown
 from neuroml.methods import methods
 

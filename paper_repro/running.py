@@ -5,7 +5,7 @@ import sys
 from typing import Any
 
 from benchmarks import commands, results, runner, summaries
-from benchmarks.runner import Job
+from benchmarks.jobs import Job, file_of
 from neuroml.errors import UsageError
 from paper_repro.claims import Claim
 
@@ -30,7 +30,7 @@ def run(claim: Claim, command: Any) -> int:
     for number, cell in enumerate(wanted, 1):
         print(f"{number}/{len(wanted)} {cell.name}", file=sys.stderr)
         job = cell.job()
-        path = runner.file_of(out, job, job.suite.data)
+        path = file_of(out, job, job.suite.data)
         for _ in runner.run_job(job, load(job.suite.data, command.data_dir), seeds, path):
             pass
         summaries.write_csv(path.with_suffix(".csv"), summaries.summarize(results.latest(results.read(path))))
@@ -39,7 +39,7 @@ def run(claim: Claim, command: Any) -> int:
 
 def found(job: Job, out: Any) -> list[dict[str, Any]]:
     """Returns the results of a job that a folder holds."""
-    path = runner.file_of(out, job, job.suite.data)
+    path = file_of(out, job, job.suite.data)
     if not path.exists():
         return []
     identity = results.config_hash(job.config)

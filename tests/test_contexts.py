@@ -8,7 +8,8 @@ import pytest
 import toy
 
 import neuroml
-from benchmarks import runner, suite
+from benchmarks import suite
+from benchmarks.jobs import jobs_of
 from neuroml import contexts, units
 from neuroml.errors import UsageError
 from neuroml.learner import Task, make_learner
@@ -84,6 +85,6 @@ def test_bad_input_is_named():
         contexts.gated(bare, optax.sgd(0.1), 2, 0.5).init(jax.random.key(0))
     for scenario in ("class", "domain"):
         with pytest.raises(UsageError, match="xdg .*means nothing in a .*--scenario task"):
-            runner.jobs_of(suite.load("split_digits"), ["xdg"], [scenario])
+            jobs_of(suite.load("split_digits"), ["xdg"], [scenario])
     with pytest.raises(UsageError, match="separate .*of a suite that has it"):
-        runner.jobs_of(suite.load("split_mnist_online"), ["separate"], ["class"])
+        jobs_of(suite.load("split_mnist_online"), ["separate"], ["class"])

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import yaml
 
-from benchmarks import runner, suite, tables
+from benchmarks import suite, tables
+from benchmarks.jobs import Job
 from neuroml.streams.sources import load
 from paper_repro import checking, claims, cli
 from paper_repro.buzzega_2020_rotated import angles
@@ -156,14 +157,14 @@ def test_a_few_seeds_on_real_images_come_near_the_paper(mnist, tmp_path):
 
 def test_a_network_that_forgets_does_worse_the_further_the_given_angles_lie_apart():
     small = {"data": "digits", "tasks": 3, "hidden": (20,), "epochs": 20, "batch_size": 32}
-    job = runner.Job(dataclasses.replace(suite.load("rotated_mnist_20"), **small), "domain", "naive")
+    job = Job(dataclasses.replace(suite.load("rotated_mnist_20"), **small), "domain", "naive")
     near, far = (angles.at_angles(job, load("digits"), degrees, seeds=1)[0] for degrees in ((0, 0, 0), (0, 90, 180)))
     assert near > far + 10
 
 
 def test_a_recovery_curve_falls_at_the_injury():
     steps = {"data": "digits", "tasks": 2, "examples": 14_080, "injury_at": 600, "injury": 0.9, "hidden": (20, 20)}
-    job = runner.Job(dataclasses.replace(suite.load("injury_recovery"), **steps), "domain", "none")
+    job = Job(dataclasses.replace(suite.load("injury_recovery"), **steps), "domain", "none")
     curve = curves.recovery(job, load("digits"), 1)[0]
     windows = curves.BEFORE // curves.WINDOW
     assert curve.shape == ((curves.BEFORE + curves.AFTER) // curves.WINDOW,)

@@ -14,7 +14,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from benchmarks import commands, results, runner, suite
+from benchmarks import commands, results, suite
+from benchmarks.jobs import Job
 from neuroml.running import run
 from neuroml.streams.dataset import Dataset
 from neuroml.streams.sources import load
@@ -23,7 +24,7 @@ HOME = Path(__file__).parent
 METHODS = {"sgd": "naive", "si": "si"}  # theirs: ours
 
 
-def at_angles(job: runner.Job, data: Dataset, degrees: Sequence[float], seeds: int = 2) -> list[float]:
+def at_angles(job: Job, data: Dataset, degrees: Sequence[float], seeds: int = 2) -> list[float]:
     """Returns our accuracy at the end, in % for each seed, where task k is turned by `degrees[k]` counter-clockwise."""
     one, turned = job.experiment, -jnp.deg2rad(jnp.array(degrees, jnp.float32))  # ours turns clockwise
     maker = lambda data, key: dataclasses.replace(one.maker(data, key), settings=turned)
@@ -34,7 +35,7 @@ def at_angles(job: runner.Job, data: Dataset, degrees: Sequence[float], seeds: i
 
 def compared(theirs: dict[str, Any], data: Dataset) -> dict[str, Any]:
     """Returns a run of the authors' code beside ours."""
-    job = runner.Job(suite.load("rotated_mnist_20"), "domain", METHODS[theirs["model"]])
+    job = Job(suite.load("rotated_mnist_20"), "domain", METHODS[theirs["model"]])
     ours = at_angles(job, data, theirs["angles"])
     return {"method": job.name, "their_seed": theirs["seed"], "theirs": round(theirs["accuracy"], 2), "ours": ours}
 

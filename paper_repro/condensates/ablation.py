@@ -12,6 +12,7 @@ import itertools
 from pathlib import Path
 
 from benchmarks import commands, results, runner, suite
+from benchmarks.jobs import Job
 from benchmarks.summaries import summarize
 from benchmarks.tables import markdown
 from neuroml.methods import methods
@@ -51,7 +52,7 @@ def main() -> None:
     commands.prepare_jax()
     data, path = load("mnist"), given.out / "ablation.class.jsonl"
     for one in variants(suite.load("split_mnist_one_pass")):
-        for record in runner.run_job(runner.Job(one, "class", RULE), data, range(given.seeds), path):
+        for record in runner.run_job(Job(one, "class", RULE), data, range(given.seeds), path):
             print(record["config"]["hyperparameters"], record["metrics"]["accuracy"], flush=True)
     print(markdown(summarize(results.latest(results.read(path)))))
 

@@ -18,6 +18,7 @@ import jax
 import numpy as np
 
 from benchmarks import commands, inside, results, runner, suite, summaries
+from benchmarks.jobs import Job
 from neuroml.streams.dataset import Dataset
 from neuroml.streams.sources import load
 
@@ -34,18 +35,18 @@ def with_options(base: suite.Suite, name: str, **changed: int) -> suite.Suite:
     return dataclasses.replace(base, options={**base.options, name: {**base.options.get(name, {}), **changed}})
 
 
-def bytes_of(job: runner.Job, data: Dataset) -> int:
+def bytes_of(job: Job, data: Dataset) -> int:
     """Returns what a job holds, without running it."""
     key = jax.eval_shape(lambda: jax.random.key(0))
     numbers = {name: jax.ShapeDtypeStruct((), np.float32) for name in job.hyperparameters}
     return job.experiment.cost(key, numbers, data)[0]
 
 
-def largest(base: suite.Suite, name: str, option: str, step: int, budget: int, data: Dataset) -> runner.Job | None:
+def largest(base: suite.Suite, name: str, option: str, step: int, budget: int, data: Dataset) -> Job | None:
     """Returns the job with the largest multiple of `step` as its option that fits the budget; None if none does."""
 
-    def job(size: int) -> runner.Job:
-        return runner.Job(with_options(base, name, **{option: size}), "class", name)
+    def job(size: int) -> Job:
+        return Job(with_options(base, name, **{option: size}), "class", name)
 
     fits = lambda count: bytes_of(job(step * count), data) <= budget
     low, high = 0, 1
@@ -62,13 +63,13 @@ def held_images(base: suite.Suite, budget: int, data: Dataset) -> int:
 
     An image is charged as in a buffer of replay, with its label, its task and its active outputs.
     """
-    job = lambda **options: runner.Job(with_options(base, "condensate_memory", **options), "class", "condensate_memory")
+    job = lambda **options: Job(with_options(base, "condensate_memory", **options), "class", "condensate_memory")
     usual = job().options["held_back"]
     each = (bytes_of(job(), data) - bytes_of(job(held_back=0), data)) / usual
     return min(usual, int(HELD * budget / each))
 
 
-def jobs(name: str, base: suite.Suite, data: Dataset) -> Iterator[runner.Job]:
+def jobs(name: str, base: suite.Suite, data: Dataset) -> Iterator[Job]:
     """Yields what runs at a budget."""
     budget = BUDGETS[name]
     for hidden in NETWORKS[name]:

@@ -11,7 +11,8 @@ import dataclasses
 import json
 from pathlib import Path
 
-from benchmarks import commands, raster, runner, suite
+from benchmarks import commands, raster, suite
+from benchmarks.jobs import Job
 from neuroml.growth_methods import methods
 from neuroml.streams.sources import load
 
@@ -30,9 +31,7 @@ def main() -> None:
     data, panels, counts = load(plain.data), {}, {}
     for title, settings in PANELS.items():
         one = suite.change(plain, {f"growth.{name}": value for name, value in settings.items()}, methods)
-        panels[title] = raster.births_and_deaths(
-            raster.watched(runner.Job(one, "domain", "growth"), data, raster.alive)
-        )
+        panels[title] = raster.births_and_deaths(raster.watched(Job(one, "domain", "growth"), data, raster.alive))
         born, died = ({name: int(which.sum()) for name, which in kind.items()} for kind in panels[title])
         counts[title] = {"born": born, "died": died}
     (HOME / "raster.json").write_text(json.dumps({"tasks": TASKS, **counts}, indent=1) + "\n")

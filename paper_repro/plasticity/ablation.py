@@ -12,6 +12,7 @@ import itertools
 from pathlib import Path
 
 from benchmarks import commands, results, runner, suite
+from benchmarks.jobs import Job
 from benchmarks.summaries import summarize
 from benchmarks.tables import markdown
 from neuroml.methods import methods
@@ -41,7 +42,7 @@ def main() -> None:
     base = dataclasses.replace(suite.load("input_permuted_mnist"), tasks=given.tasks)
     data, path = load(base.data), given.out / "ablation.domain.jsonl"
     for one in variants(base):
-        for record in runner.run_job(runner.Job(one, "domain", METHOD), data, range(given.seeds), path):
+        for record in runner.run_job(Job(one, "domain", METHOD), data, range(given.seeds), path):
             print(record["config"]["hyperparameters"], record["metrics"]["online_accuracy"], flush=True)
     print(markdown(summarize(results.latest(results.read(path)))))
 

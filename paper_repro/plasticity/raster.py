@@ -11,7 +11,8 @@ import dataclasses
 import json
 from pathlib import Path
 
-from benchmarks import commands, raster, runner, suite
+from benchmarks import commands, raster, suite
+from benchmarks.jobs import Job
 from neuroml.streams.sources import load
 
 TITLES = {
@@ -30,7 +31,7 @@ def main() -> None:
     commands.prepare_jax()
     one = dataclasses.replace(suite.load("input_permuted_mnist"), tasks=given.tasks)
     data = load(one.data)
-    found = {name: raster.watched(runner.Job(one, "domain", name), data, raster.renewed) for name in TITLES}
+    found = {name: raster.watched(Job(one, "domain", name), data, raster.renewed) for name in TITLES}
     counts = {rule: {name: int(which.sum()) for name, which in layers.items()} for rule, layers in found.items()}
     (given.out / "raster.json").write_text(json.dumps({"tasks": given.tasks, "replaced": counts}, indent=1) + "\n")
     raster.draw({title: [found[name]] for name, title in TITLES.items()}, one.examples or 0, given.out / "raster.png")

@@ -9,7 +9,8 @@ import dataclasses
 import json
 from pathlib import Path
 
-from benchmarks import commands, runner, suite
+from benchmarks import commands, suite
+from benchmarks.jobs import Job
 from neuroml.running import run
 from neuroml.streams.sources import load
 
@@ -21,7 +22,7 @@ TASKS = {"scan": 4, "loop": 1}  # of 5,000 steps
 def steps_a_second(method: str, mode: str) -> float:
     """Returns how many training steps one seed takes in a second."""
     one = dataclasses.replace(suite.load("input_permuted_mnist"), tasks=TASKS[mode], inspected=0)
-    job, data = runner.Job(one, "domain", method), load(one.data)
+    job, data = Job(one, "domain", method), load(one.data)
     for _ in range(2):
         result = run(job.experiment, data, seeds=[0], hyperparameters=job.hyperparameters, steps_mode=mode)
     return TASKS[mode] * (one.examples or 0) / result.seconds

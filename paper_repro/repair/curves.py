@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import commands, plots, raster, results, runner, suite
+from benchmarks import commands, plots, raster, results, suite
+from benchmarks.jobs import Job
 from neuroml.running import run
 from neuroml.streams.dataset import Dataset
 from neuroml.streams.sources import load
@@ -24,7 +25,7 @@ BEFORE, AFTER = 200, 500
 REPAIRING = {"random_rebirth": "random rebirth", "nanotube": "nanotubes"}
 
 
-def recovery(job: runner.Job, data: Dataset, seeds: int) -> np.ndarray:
+def recovery(job: Job, data: Dataset, seeds: int) -> np.ndarray:
     """Returns online accuracy from `BEFORE` steps before the injury to `AFTER` after it, [seeds, windows]."""
     found = run(job.experiment, data, seeds=range(seeds), hyperparameters=job.hyperparameters)
     steps = found.online_accuracy.reshape(seeds, -1)
@@ -54,13 +55,12 @@ def main() -> None:
     commands.prepare_jax()
     one = dataclasses.replace(suite.load("injury_recovery"), injury=given.injury)
     data = load(one.data)
-    curves = {name: recovery(runner.Job(one, "domain", name), data, given.seeds).tolist() for name in one.methods}
+    curves = {name: recovery(Job(one, "domain", name), data, given.seeds).tolist() for name in one.methods}
     record = {"injury": given.injury, "steps_before": BEFORE, "window": WINDOW, "online_accuracy": curves}
     results.write_text(HOME / "recovery.json", json.dumps(record) + "\n")
     draw(curves, HOME / "recovery.png")
     watched = {
-        title: [raster.watched(runner.Job(one, "domain", name), data, raster.renewed)]
-        for name, title in REPAIRING.items()
+        title: [raster.watched(Job(one, "domain", name), data, raster.renewed)] for name, title in REPAIRING.items()
     }
     raster.draw(watched, (one.examples or 0) // one.batch_size, HOME / "raster.png", injury=one.injury_at)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import commands, results
-from benchmarks.runner import jobs_of
+from benchmarks.jobs import jobs_of
 from benchmarks.suite import load
 from benchmarks.tuning import FIRST_SEED
 from neuroml import online

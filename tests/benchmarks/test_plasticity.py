@@ -15,6 +15,7 @@ import toy
 
 import neuroml
 from benchmarks import cli, online_plots, raster, results, runner, suite, summaries, tables, tuning
+from benchmarks.jobs import Job, jobs_of
 from neuroml.errors import UsageError
 from neuroml.gate_methods import methods as gates
 from neuroml.growth_methods import methods as growing
@@ -47,7 +48,7 @@ def _records(name):
 def _run(name, one):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.jsonl"
-        list(runner.run_job(runner.Job(one, "domain", name), DATA, [0, 1], path))
+        list(runner.run_job(Job(one, "domain", name), DATA, [0, 1], path))
         return results.read(path)
 
 
@@ -68,7 +69,7 @@ def test_a_record_tells_of_learning(name):
 
 @pytest.mark.parametrize("name", sorted((plasticity | repair | growing).keys() - set(RUN)))
 def test_every_other_method_is_built_and_traced(name):
-    job = runner.Job(SMALL, "domain", name)
+    job = Job(SMALL, "domain", name)
     given = (jax.random.key(0), {name: jnp.float32(value) for name, value in job.hyperparameters.items()})
     size, work = job.experiment.cost(*given, DATA)
     stream, state = jax.eval_shape(job.experiment.begin, *given, DATA)
@@ -89,13 +90,13 @@ def test_methods_of_homeostasis_without_their_parts_are_sgd():
 
 @functools.cache
 def plain_losses():
-    job = runner.Job(SMALL, "domain", "sgd")
+    job = Job(SMALL, "domain", "sgd")
     return run(job.experiment, DATA, seeds=[0], hyperparameters=job.hyperparameters).loss
 
 
 @pytest.mark.parametrize("name", sorted(gates))
 def test_a_gate_that_is_switched_off_is_sgd(name):
-    job = runner.Job(SMALL, "domain", name)
+    job = Job(SMALL, "domain", name)
     dial = "speed" if "speed" in job.hyperparameters else "strength"
     dials = {**job.hyperparameters, dial: [0.0, job.hyperparameters[dial]]}
     found = run(job.experiment, DATA, seeds=[0], hyperparameters=dials).loss
@@ -111,8 +112,8 @@ def test_a_gate_that_is_switched_off_is_sgd(name):
 def test_targets_that_no_neuron_can_have_are_refused_before_anything_runs(name, value):
     one = dataclasses.replace(SMALL, hyperparameters={name: {"target": value}})
     with pytest.raises(UsageError, match=f"target={value:g} must be more than 0.*{methods[name].summary}"):
-        runner.jobs_of(one, [name], ["domain"])
-    job = runner.Job(SMALL, "domain", name)
+        jobs_of(one, [name], ["domain"])
+    job = Job(SMALL, "domain", name)
     swept = {**job.hyperparameters, "target": [0.5, value]}
     with pytest.raises(UsageError, match=f"target={value:g} must"):
         run(job.experiment, DATA, seeds=[0], hyperparameters=swept)
@@ -150,7 +151,7 @@ def test_condensates_without_set_points_are_the_projector():
 
 
 def test_a_young_hyperparameter_is_part_of_the_identity_only_where_it_is_set():
-    job = lambda bound: runner.Job(suite.change(SMALL, {"homeostasis.bound": bound}, methods), "domain", "homeostasis")
+    job = lambda bound: Job(suite.change(SMALL, {"homeostasis.bound": bound}, methods), "domain", "homeostasis")
     assert "bound" not in job(methods["homeostasis"].young["bound"]).config["hyperparameters"]
     assert job(2.0).config["hyperparameters"]["bound"] == 2.0
     bounded = dataclasses.replace(SMALL, hyperparameters={"homeostasis": {"bound": 0.5}})
@@ -182,7 +183,7 @@ def test_an_injury_that_cannot_be_is_refused():
     late = dataclasses.replace(SMALL, injury=0.5, injury_at=32)
     with pytest.raises(UsageError, match="injury_at=32: .* 32 steps"):
         records("none", late)
-    of_classes = runner.Job(
+    of_classes = Job(
         suite.change(suite.load("split_digits"), {"tasks": 3, "injury": 0.5, "injury_at": 10**6}, {}), "class", "none"
     )
     with pytest.raises(UsageError, match="injury_at=1000000: split_digits has"):
@@ -254,7 +255,7 @@ def test_all_suites_of_plasticity_know_their_methods_and_are_about_online_accura
 
 def test_the_raster_shows_every_replacement():
     one = dataclasses.replace(SMALL, hyperparameters={"cbp": {"rate": 0.5, "maturity": 2.0}})
-    found = raster.watched(runner.Job(one, "domain", "cbp"), DATA, raster.renewed)
+    found = raster.watched(Job(one, "domain", "cbp"), DATA, raster.renewed)
     assert {name: which.shape for name, which in found.items()} == {"hidden_0": (32, 6), "hidden_1": (32, 5)}
     counted = sum(which.sum() for which in found.values())
     assert counted == records("cbp", one)[0]["report"]["replaced"][-1] > 0
@@ -264,7 +265,7 @@ def test_the_raster_of_a_method_that_consolidates_is_that_of_its_run():
     """Growth when rank runs out needs what was consolidated: without it nobody is born."""
     given = {"consolidates": True, "when": "rank", "alive_percent": 50, "imagines": False}
     one = dataclasses.replace(SMALL, options={"growth": given}, hyperparameters={"growth": {"patience": 2.0}})
-    found = raster.watched(runner.Job(one, "domain", "growth"), DATA, raster.alive)
+    found = raster.watched(Job(one, "domain", "growth"), DATA, raster.alive)
     report = records("growth", one)[0]["report"]
     for name, living in found.items():
         at_ends = living.reshape(one.tasks, -1, living.shape[-1])[:, -1].sum(-1)

@@ -11,6 +11,8 @@ import pytest
 import toy
 
 from benchmarks import inside, plots, results, runner, suite, summaries, tables
+from benchmarks.jobs import Job
+from benchmarks.records import context_metrics, record_of
 from benchmarks.results import config_hash
 from neuroml import metrics
 from neuroml.errors import UsageError
@@ -28,7 +30,7 @@ NOT_TESTED = np.array([[0, 1, 1], [1, 0, 1], [0, 0, 0]], bool)
 @functools.cache
 def records(name, one=ENDS, seeds=2):
     """The records of a tiny run, as they stand in the file."""
-    job = runner.Job(one, "class", name)
+    job = Job(one, "class", name)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.jsonl"
         new = list(runner.run_job(job, DATA, range(seeds), path))
@@ -42,7 +44,7 @@ def records(name, one=ENDS, seeds=2):
 
 def test_a_batch_size_is_that_of_its_method_only():
     own = dataclasses.replace(SMALL, batch_sizes={"er": 10})
-    job = lambda one, name: runner.Job(one, "class", name)
+    job = lambda one, name: Job(one, "class", name)
     assert job(own, "er").batch_size == job(own, "er").experiment.batch_size == 10
     assert job(own, "er").config["protocol"]["batch_size"] == 10
     assert job(own, "naive").batch_size == job(own, "naive").experiment.batch_size == 4
@@ -53,7 +55,7 @@ def test_a_batch_size_is_that_of_its_method_only():
 
 
 def test_the_table_of_batch_sizes_is_no_part_of_a_configuration():
-    protocol = runner.Job(dataclasses.replace(SMALL, batch_sizes={"er": 10}), "class", "er").config["protocol"]
+    protocol = Job(dataclasses.replace(SMALL, batch_sizes={"er": 10}), "class", "er").config["protocol"]
     assert "batch_sizes" not in protocol
     with pytest.raises(UsageError, match="'batch_sizes'"):
         suite.change(SMALL, {"batch_sizes": 3}, {"er": methods["er"]})
@@ -69,8 +71,8 @@ def test_suites_give_batch_sizes_to_methods_that_there_are(name):
 
 
 def test_when_it_is_tested_is_no_part_of_a_configuration():
-    hashes = {config_hash(runner.Job(one, "class", "naive").config) for one in (SMALL, ENDS)}
-    assert len(hashes) == 1 and runner.Job(ENDS, "class", "naive").experiment.evaluation == "ends"
+    hashes = {config_hash(Job(one, "class", "naive").config) for one in (SMALL, ENDS)}
+    assert len(hashes) == 1 and Job(ENDS, "class", "naive").experiment.evaluation == "ends"
 
 
 @pytest.mark.parametrize("name", ["naive", "owm"])
@@ -131,25 +133,25 @@ COUNTS = np.array([[5, 3, 0, 0], [6, 1, 1, 0], [0, 0, 2, 6]], float)
 
 def test_each_task_is_given_the_context_that_makes_most_right():
     # The first takes 1, so that the second may have 0: 3 + 6 + 6 of 24. Each its largest would give 0 twice, and 17.
-    assert runner._context_metrics(COUNTS) == {"context_accuracy": (3 + 6 + 6) / 24}
-    assert runner._context_metrics(COUNTS[:, ::-1]) == {"context_accuracy": 15 / 24}  # contexts have no names
-    assert runner._context_metrics(COUNTS[[2, 0, 1]]) == {"context_accuracy": 15 / 24}
+    assert context_metrics(COUNTS) == {"context_accuracy": (3 + 6 + 6) / 24}
+    assert context_metrics(COUNTS[:, ::-1]) == {"context_accuracy": 15 / 24}  # contexts have no names
+    assert context_metrics(COUNTS[[2, 0, 1]]) == {"context_accuracy": 15 / 24}
 
 
 def test_tasks_without_a_context_of_their_own_are_wrong():
     few = np.array([[4.0, 0], [0, 4], [2, 2]])
-    assert runner._context_metrics(few) == {"context_accuracy": 8 / 12}
-    assert runner._context_metrics(np.array([[4.0, 0], [4, 0]])) == {"context_accuracy": 4 / 8}  # all look alike
+    assert context_metrics(few) == {"context_accuracy": 8 / 12}
+    assert context_metrics(np.array([[4.0, 0], [4, 0]])) == {"context_accuracy": 4 / 8}  # all look alike
 
 
 def test_without_contexts_there_is_no_share_of_them():
-    assert runner._context_metrics(np.zeros((3, 0))) == {}
+    assert context_metrics(np.zeros((3, 0))) == {}
     assert "context_accuracy" not in records("naive")[0]["metrics"]
 
 
 def test_seeds_that_ran_together_have_records_of_their_own():
     nothing, held = np.full((3, 4), np.nan), np.float32([[0, 0.25, 0.5], [0.5, 0.75, 1]])
-    job, shape = runner.Job(ENDS, "class", "naive"), (2, 3, 5)
+    job, shape = Job(ENDS, "class", "naive"), (2, 3, 5)
     result = Result(
         accuracy=np.ones((2, 3, 3)),
         report={"held": held},
@@ -163,6 +165,6 @@ def test_seeds_that_ran_together_have_records_of_their_own():
         compile_seconds=0.0,
         modes={},
     )
-    one, other = (runner._record(job, "0", seed, seed, result) for seed in range(2))
+    one, other = (record_of(job, "0", seed, seed, result) for seed in range(2))
     assert [r["metrics"]["context_accuracy"] for r in (one, other)] == [1.0, 15 / 24]  # after the last phase
     assert [r["report"] for r in (one, other)] == [{"held": row} for row in held.tolist()]

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import runner, suite
+from benchmarks import suite
+from benchmarks.jobs import Job, file_of, jobs_of
 from benchmarks.results import config_hash
 from neuroml.errors import UsageError
 from neuroml.methods import methods
@@ -44,7 +45,7 @@ def test_a_suite_names_only_what_there_is(name):
         assert set(one.hyperparameters.get(method, {})) <= {"learning_rate", *methods[method].hyperparameters}
         assert set(one.grids.get(method, {})) <= {"learning_rate", *methods[method].hyperparameters}
         assert set(one.options.get(method, {})) <= set(methods[method].options)
-    for job in runner.jobs_of(one, one.methods, one.scenarios, asked=False):
+    for job in jobs_of(one, one.methods, one.scenarios, asked=False):
         assert all(isinstance(number, float) for number in job.hyperparameters.values()), job
         assert job.experiment.options == job.options
         config_hash(job.config)
@@ -104,7 +105,7 @@ def test_set_changes_a_hyperparameter_of_one_method_or_of_all_that_have_it():
     one = changed("ewc.strength=4.5")
     assert strength(one, "ewc") == 4.5
     assert [one.given(name, "class") for name in ("si", "er")] == [DIGITS.given(name, "class") for name in ("si", "er")]
-    job = runner.Job(one, "class", "ewc")
+    job = Job(one, "class", "ewc")
     assert job.hyperparameters["strength"] == 4.5 and job.options == methods["ewc"].options
 
 
@@ -113,7 +114,7 @@ def test_set_changes_a_static_option():
     er = one.given("er", "class")
     assert (er["keep"], er["capacity"]) == ("reservoir", 50)
     assert one.given("ewc", "class")["anchors"] == "latest"
-    assert runner.Job(one, "class", "er").experiment.options["capacity"] == 50
+    assert Job(one, "class", "er").experiment.options["capacity"] == 50
 
 
 def test_set_overrides_what_a_suite_says_for_each_scenario():
@@ -124,9 +125,9 @@ def test_set_overrides_what_a_suite_says_for_each_scenario():
 
 def test_every_set_value_is_part_of_the_identity_of_a_result():
     texts = ["iterations=7", "learning_rate=1", "hidden=8", "ewc.strength=4.5", "ewc.anchors=latest", "samples=3"]
-    hashes = [config_hash(runner.Job(changed(*text), "class", "ewc").config) for text in ([], *zip(texts, strict=True))]
+    hashes = [config_hash(Job(changed(*text), "class", "ewc").config) for text in ([], *zip(texts, strict=True))]
     assert len(set(hashes)) == len(texts) + 1
-    assert config_hash(runner.Job(changed("er.capacity=50"), "class", "ewc").config) == hashes[0]  # another method's
+    assert config_hash(Job(changed("er.capacity=50"), "class", "ewc").config) == hashes[0]  # another method's
 
 
 @pytest.mark.parametrize(
@@ -165,24 +166,24 @@ def test_unknown_names_of_suites_methods_and_scenarios_come_with_the_nearest():
     with pytest.raises(UsageError, match="'split_digit'. Did you mean 'split_digits'"):
         suite.load("split_digit")
     with pytest.raises(UsageError, match="'ewcc'. Did you mean 'ewc'"):
-        runner.jobs_of(DIGITS, ["ewcc"], ["class"])
+        jobs_of(DIGITS, ["ewcc"], ["class"])
     with pytest.raises(UsageError, match="'clas'. Did you mean 'class'.*domain, task"):
-        runner.jobs_of(DIGITS, ["ewc"], ["clas"])
+        jobs_of(DIGITS, ["ewc"], ["clas"])
 
 
 def test_methods_that_need_boundaries_are_refused_where_there_are_none():
     blended = suite.load("blended_digits")
     with pytest.raises(UsageError, match="si consolidates .* blended_digits does not tell") as error:
-        runner.jobs_of(blended, ["naive", "si"], ["class"])
+        jobs_of(blended, ["naive", "si"], ["class"])
     able = re.search("These run without: (.*)\\.", str(error.value))
     told = {name for name, method in methods.items() if method.boundaries(method.options)}
     assert set(able.group(1).split(", ")) == set(methods) - told and {"ewc", "si", "mas", "owm", "gpm"} < told
     with pytest.raises(UsageError, match="er consolidates"):
-        runner.jobs_of(changed("er.replay=past", of=blended), ["er"], ["class"])
+        jobs_of(changed("er.replay=past", of=blended), ["er"], ["class"])
 
 
 def test_joint_training_takes_the_steps_of_all_tasks():
-    job = lambda name, one=DIGITS: runner.Job(one, "class", name).experiment
+    job = lambda name, one=DIGITS: Job(one, "class", name).experiment
     assert (job("joint").iterations, job("naive").iterations) == (5 * DIGITS.iterations, DIGITS.iterations)
     online = suite.load("split_mnist_online")
     assert (job("joint", online).iterations, job("joint", online).epochs) == (None, 1)
@@ -190,14 +191,14 @@ def test_joint_training_takes_the_steps_of_all_tasks():
 
 
 def test_files_tell_data_sets_and_scenarios_apart():
-    job = runner.Job(DIGITS, "class", "naive")
-    other = runner.Job(dataclasses.replace(DIGITS, data="mnist"), "task", "naive")
-    assert runner.file_of(Path("out"), job, "digits") == Path("out/split_digits.class.jsonl")
-    assert runner.file_of(Path("out"), other, "digits") == Path("out/split_digits.mnist.task.jsonl")
+    job = Job(DIGITS, "class", "naive")
+    other = Job(dataclasses.replace(DIGITS, data="mnist"), "task", "naive")
+    assert file_of(Path("out"), job, "digits") == Path("out/split_digits.class.jsonl")
+    assert file_of(Path("out"), other, "digits") == Path("out/split_digits.mnist.task.jsonl")
 
 
 def test_a_method_is_left_out_of_scenarios_that_it_is_not_for_where_none_asked_for_it():
     one = suite.load("split_mnist")
-    jobs = runner.jobs_of(one, one.methods, one.scenarios, asked=False)
+    jobs = jobs_of(one, one.methods, one.scenarios, asked=False)
     scenarios = {name: {job.scenario for job in jobs if job.name == name} for name in ("hat", "icarl", "ewc")}
     assert scenarios == {"hat": {"task"}, "icarl": {"task", "class"}, "ewc": set(one.scenarios)}
