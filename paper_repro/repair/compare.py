@@ -14,27 +14,35 @@ from benchmarks.statistics import paired
 
 HOME = Path(__file__).parent / "results"
 METRICS = ("recovery_steps", "accuracy")
-OTHERS = (("", "none"), ("", "random_rebirth"), ("", "schwann"), ("controls", "nanotube"), ("consolidated", "none"))
+# Where nanotubes were run, and what they are held against: folder and method of each.
+PAIRS = (
+    ("", "", "none"),
+    ("", "", "random_rebirth"),
+    ("", "", "schwann"),
+    ("", "parts", "random_rebirth"),  # every 20 steps
+    ("", "controls", "nanotube"),
+    ("consolidated", "consolidated", "none"),
+    ("consolidated", "consolidated", "random_rebirth"),
+)
 
 
-def values(folder: str, method: str, injury: float, metric: str, heals: str = "silent") -> dict[int, float | None]:
-    """Returns {seed: metric} of a method."""
+def values(folder: str, method: str, share: tuple[str, float], metric: str) -> dict[int, float | None]:
+    """Returns {seed: metric} of a method at a share of neurons injured or synapses severed."""
     records = results.latest(results.read(HOME / folder / "injury_recovery.domain.jsonl"))
-    given = lambda record: record["config"]["hyperparameters"].get("heals", "silent")
-    mine = [r for r in records if r["method"] == method and r["config"]["protocol"].get("injury") == injury]
-    return {record["seed"]: record["metrics"][metric] for record in mine if given(record) == heals}
+    part, size = share
+    mine = [r for r in records if r["method"] == method and r["config"]["protocol"].get(part) == size]
+    return {record["seed"]: record["metrics"][metric] for record in mine}
 
 
 def main() -> None:
     """Prints a line for each comparison for which there are results."""
-    cases = itertools.product((0.05, 0.2, 0.5, 0.8), ("silent", "destroyed"), METRICS, OTHERS)
-    for injury, heals, metric, (folder, method) in cases:
-        home = folder if folder == "consolidated" else ""
-        found = paired(values(home, "nanotube", injury, metric, heals), values(folder, method, injury, metric))
+    shares = [("injury", size) for size in (0.05, 0.2, 0.5, 0.8)] + [("severed", size) for size in (0.2, 0.5, 0.8)]
+    for share, metric, (ours, folder, method) in itertools.product(shares, METRICS, PAIRS):
+        found = paired(values(ours, "nanotube", share, metric), values(folder, method, share, metric))
         if found.difference == found.difference:  # some ran at some injuries only
-            name = " ".join(["nanotube", f"({heals})", "-", *filter(None, [folder]), method])
+            name = " ".join(["nanotube", "-", *filter(None, [folder]), method])
             spread = f"[{found.low:.3f}, {found.high:.3f}], p = {found.p_value:.3f}"
-            print(f"injury {injury}, {metric}: {name} = {found.difference:.3f} {spread}")
+            print(f"{share[0]} {share[1]}, {metric}: {name} = {found.difference:.3f} {spread}")
 
 
 if __name__ == "__main__":
