@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from neuroml import core, projection, units
+from neuroml import core, units
 from neuroml.errors import UsageError
 
 
@@ -29,7 +29,7 @@ def renewal(
     stay: under a steady gradient Adam's first steps of a new weight are three to six times its usual ones, since
     moments that start again at zero are not corrected again. Where the rule says whose weights a neuron got (`donors`,
     as `neuroml.nanotube` does), its moments are those of its donor, and outgoing weights are held to a share as small
-    as theirs, and what a rule holds of inputs (`neuroml.condensate_projector`) it holds of the copy as of the donor.
+    as theirs. What a projector holds of inputs stays as it was.
 
     Args:
       base: what makes the steps: `optax.adam(1e-3)`, or a chain.
@@ -89,22 +89,8 @@ def _shared(base: Any, moments: Any, found: Any, params: Any, donors: Any, drive
     positions = jax.tree.map(lambda leaf: jnp.arange(leaf.size).reshape(leaf.shape), params)
     sources = units.transplant(found, positions, donors)
     taken = optax.tree.map_params(base, lambda moment, source: moment.reshape(-1)[source], moments, sources)
-    taken = _inherited(taken, found, params, sources)
     shares = units.shared(found, jax.tree.map(lambda leaf: jnp.ones(leaf.shape), params), donors, drive)
     return _anchored(taken, lambda anchor, share: (share * anchor).astype(anchor.dtype), shares)
-
-
-def _inherited(state: Any, found: Any, params: Any, sources: Any) -> Any:
-    """Returns the state in which what a rule holds of a layer's inputs goes with the neurons that make them."""
-    layers, places = projection.layers(params), jax.tree.leaves(sources)
-    rows = {}
-    for home in (home for part in found.values() for home in part.readers):
-        outputs = layers[home].shape[-1]
-        kernel = places[layers[home].kernel].reshape(-1, outputs)[:, 0] // outputs
-        rows[home] = jnp.append(kernel, jnp.arange(kernel.size, layers[home].inputs))  # the bias stays
-    holds = lambda node: callable(getattr(type(node), "inherited", None))
-    passed = lambda node: node.inherited(rows) if holds(node) else node
-    return jax.tree.map(passed, state, is_leaf=holds)
 
 
 def _anchored(state: Any, change: Callable[..., Any], *trees: Any) -> Any:

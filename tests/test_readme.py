@@ -6,6 +6,7 @@ import re
 import pytest
 
 from benchmarks import suite, tables
+from neuroml.methods import methods
 
 # One process, so that what takes long is made once.
 pytestmark = pytest.mark.xdist_group("readme")
@@ -84,3 +85,13 @@ def test_tuned_values_are_those_that_were_chosen():
             given, names = one.given(trial["method"], record["scenario"]), trial["hyperparameter"].split(", ")
             used = [given.get(name, getattr(one, name, None)) for name in names]  # the suite's own, too
             assert used == (trial["chosen"] if len(names) > 1 else [trial["chosen"]]), f"{path.name}: {trial['method']}"
+
+
+def test_repair_runs_with_the_settings_that_its_trials_chose():
+    import json
+
+    record = json.loads((ROOT / "paper_repro" / "repair" / "results" / "trials.json").read_text())
+    one = suite.load("injury_recovery")
+    for method, chosen in record["chosen"].items():
+        usual = {**methods[method].hyperparameters, **methods[method].options, **one.given(method, "domain")}
+        assert {name: usual[name] for name in chosen} == chosen

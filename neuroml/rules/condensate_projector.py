@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from neuroml import core, double_well, projection
 from neuroml.errors import UsageError
@@ -43,14 +43,6 @@ class CondensateProjectorState(NamedTuple):
         """Moves every layer's shell into its core."""
         del params
         return self._replace(layers={home: _condense(self, one) for home, one in self.layers.items()})
-
-    def inherited(self, sources: dict[str, Int[Array, " inputs"]]) -> "CondensateProjectorState":
-        """Returns what is held when each input of a layer answers, to all that came, as input `sources[layer]` did."""
-        layers = dict(self.layers)
-        for home in layers.keys() & sources.keys():  # `optax.masked` may hide some
-            taken = lambda moment, given=sources[home]: moment[given][:, given]
-            layers[home] = rebuilt(layers[home], taken(held(layers[home])))._replace(shell=taken(layers[home].shell))
-        return self._replace(layers=layers)
 
     def grip(self) -> dict[str, Float[Array, " rank"]]:
         """Returns, for each layer, how firmly each direction of its core is held: 0 is free, 1 is fixed."""
