@@ -30,8 +30,10 @@ def values(folder: str, method: str, share: tuple[str, float], metric: str) -> d
     """Returns {seed: metric} of a method at a share of neurons injured or synapses severed."""
     records = results.latest(results.read(HOME / folder / "injury_recovery.domain.jsonl"))
     part, size = share
+    heals = lambda record: record["config"]["hyperparameters"].get("heals", "silent")
     mine = [r for r in records if r["method"] == method and r["config"]["protocol"].get(part) == size]
-    return {record["seed"]: record["metrics"][metric] for record in mine}
+    usual = [r for r in mine if method != "nanotube" or heals(r) == "destroyed"]
+    return {record["seed"]: record["metrics"][metric] for record in usual}
 
 
 def main() -> None:
