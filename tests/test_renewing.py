@@ -163,11 +163,12 @@ def test_new_weights_are_held_to_themselves(name):
         assert anchor["a"]["kernel"][:, 2].all() and (anchor["a"]["kernel"] != params["a"]["kernel"])[:, 0].all()
 
 
-def test_weights_that_are_shared_are_held_to_their_share():
+@pytest.mark.parametrize("compensation, share", [(0.0, 4.0), (0.5, 6.0)])
+def test_weights_that_are_shared_are_held_to_their_share(compensation, share):
     """Without a gradient the network keeps its answer; held to the whole, both copies would grow to twice of it."""
     names = {"a": {"kernel": ("pixel", "hidden")}, "b": {"kernel": ("hidden", "answer")}}
     params = {"a": {"kernel": jnp.array([[1.0, 0.0]])}, "b": {"kernel": jnp.array([[8.0], [0.0]])}}
-    tube = neuroml.nanotube(names, noise=0.0, every=1)
+    tube = neuroml.nanotube(names, noise=0.0, compensation=compensation, every=1)
     tx = neuroml.renewal(optax.chain(neuroml.ewc(strength=1.0), optax.sgd(0.5)), tube, names)
     state = neuroml.consolidate(tx.init(params), params, importance=jax.tree.map(jnp.ones_like, params))
     for _ in range(4):
@@ -175,7 +176,7 @@ def test_weights_that_are_shared_are_held_to_their_share():
         given = {"activity": {"a": jnp.ones((1, 1)), "b": hidden}, "key": KEY}
         updates, state = tx.update(jax.tree.map(jnp.zeros_like, params), state, params, **given)
         params = optax.apply_updates(params, updates)
-    assert params["a"]["kernel"].tolist() == [[1.0, 1.0]] and params["b"]["kernel"].ravel().tolist() == [4.0, 4.0]
+    assert params["a"]["kernel"].tolist() == [[1.0, 1.0]] and params["b"]["kernel"].ravel().tolist() == [share] * 2
 
 
 def test_what_the_rule_needs_is_asked_for():

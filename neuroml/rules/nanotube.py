@@ -122,7 +122,9 @@ def nanotube(
             useful = units.by_lot(draw, useful) if choose == "random" else useful
             given = {name: _donors(useful[name], silent[name], which) for name, which in failing.items()}
             donors, copies = ({name: pair[i] for name, pair in given.items()} for i in (0, 1))
-            drive = {name: 1 + state.compensation * _count(donors[name], which) for name, which in lost.items()}
+            times = lambda donor, which: jnp.bincount(donor, which.astype(int), length=len(which))
+            gone = {name: times(donors[name], which) for name, which in lost.items()}
+            drive = {name: 1 + state.compensation * count for name, count in gone.items()}
             moved = _handed_over(found, steps, params, donors, drive, copies, state.noise, shake)
             return moved, recycling.checked(state, failing)._replace(donors=donors, drive=drive)
 
@@ -145,11 +147,6 @@ def _donors(
     order = jnp.argsort(jnp.where(silent, -jnp.inf, useful), descending=True)
     turn, place = jnp.divmod(jnp.cumsum(failing) - 1, jnp.maximum((~silent).sum(), 1))
     return jnp.where(failing, order[place], jnp.arange(len(failing))), jnp.where(failing, turn + 1, 0)
-
-
-def _count(donors: Int[Array, " size"], which: Bool[Array, " size"]) -> Int[Array, " size"]:
-    """Returns to how many of the chosen neurons each neuron gives."""
-    return jnp.zeros(len(donors), int).at[donors].add(which)
 
 
 def _handed_over(

@@ -8,7 +8,6 @@ at least as much as no repair, the one that is back soonest; where none keeps as
 minutes on one core.
 """
 
-import dataclasses
 import itertools
 import json
 from pathlib import Path
@@ -16,10 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import commands, results
-from benchmarks.jobs import jobs_of
-from benchmarks.suite import load
+from benchmarks.jobs import Job
+from benchmarks.suite import change, load
 from benchmarks.tuning import FIRST_SEED
 from neuroml import online
+from neuroml.methods import methods
 from neuroml.running import run
 from neuroml.streams.dataset import Dataset
 
@@ -35,10 +35,9 @@ GRIDS = {
 
 def trial(data: Dataset, method: str, settings: dict) -> dict:
     """Returns what one setting of a method comes to, in the mean over the tuning seeds."""
-    suite = load("injury_recovery")
-    given = {**suite.options.get(method, {}), **settings}
-    suite = dataclasses.replace(suite, injury=INJURY, options={**suite.options, method: given})
-    job = jobs_of(suite, [method], ["domain"])[0]
+    changed = {"injury": INJURY} | {f"{method}.{name}": value for name, value in settings.items()}
+    suite = change(load("injury_recovery"), changed, methods)
+    job = Job(suite, "domain", method)
     seeds = range(FIRST_SEED, FIRST_SEED + SEEDS)
     result = run(job.experiment, data, seeds=seeds, hyperparameters=job.hyperparameters)
     steps = [online.recovery_steps(one, suite.injury_at) for one in result.online_accuracy]
