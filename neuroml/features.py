@@ -68,7 +68,7 @@ def patch_condensates(
     contrast: float = 0.01,
     samples: int = 50_000,
     rounds: int = 10,
-    chunk: int = 20,
+    chunk: int | None = None,
 ) -> FeatureMap:
     r"""A dictionary of whitened local patches, nucleated from the first examples by winner-take-all Hebbian learning.
 
@@ -90,7 +90,7 @@ def patch_condensates(
       contrast: keeps flat patches from being blown up.
       samples: patches that the dictionary is learnt from.
       rounds: passes of winner-take-all learning over them; 0, the content-free control, keeps random patches.
-      chunk: images whose responses are held at once.
+      chunk: images whose responses are held at once; default: 20, on a CPU 1, whose responses stay in its cache.
 
     Returns:
       A `FeatureMap` for images [n, height, width, channels] in [0, 1].
@@ -108,6 +108,7 @@ def patch_condensates(
     >>> map.apply(map.fit(jax.random.key(1), images), images).shape
     (5, 24)
     """
+    chunk = chunk if chunk is not None else 1 if jax.default_backend() == "cpu" else 20
     if min(filters, size, pool, stride, samples - 1, rounds + 1, chunk) < 1:
         raise UsageError("filters, size, pool, stride and chunk must each be at least 1, samples 2 and rounds 0.")
 
