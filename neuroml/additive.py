@@ -12,6 +12,7 @@ the largest answer, and weights that differ by about 1e-4 of the largest weight;
 Half of a symmetric matrix is redundant, and so only half is kept: `gram` of d features takes d (d + 1) / 2 numbers.
 """
 
+import itertools
 from typing import NamedTuple
 
 import jax
@@ -55,7 +56,7 @@ def add(one: Additive, x: Float[Array, "n features"], y: Float[Array, "n outputs
     x, y = x.astype(one.gram.dtype), y.astype(one.cross.dtype)
     weight = jnp.ones(x.shape[0], x.dtype) if weight is None else weight.astype(x.dtype)
     weighted = x * weight[:, None]
-    return Additive(one.gram + pack(weighted.T @ x), one.cross + weighted.T @ y, one.count + weight.sum())
+    return Additive(one.gram + pack(_lower(weighted, x)), one.cross + weighted.T @ y, one.count + weight.sum())
 
 
 def merge(left: Additive, right: Additive) -> Additive:
@@ -78,7 +79,7 @@ def solve(one: Additive, ridge: ArrayLike) -> Float[Array, "features outputs"]:
 
 
 def pack(matrix: Float[Array, "d d"]) -> Float[Array, "half width"]:
-    """Returns the lower triangle of a symmetric matrix, row i < d / 2 followed by row d - 1 - i read backwards.
+    """Returns the lower triangle of a matrix, row i < d / 2 followed by row d - 1 - i read backwards.
 
     >>> pack(jnp.array([[1.0, 2.0], [2.0, 3.0]])).tolist()
     [[1.0, 3.0, 2.0]]
@@ -94,6 +95,14 @@ def unpack(packed: Float[Array, "half width"]) -> Float[Array, "d d"]:
     second = jnp.where(_upper_rows(half), 0, packed)[:, 1:]
     lower = jnp.concatenate([first, second[::-1, ::-1]])
     return lower + jnp.tril(lower, -1).T
+
+
+def _lower(left: Float[Array, "n d"], right: Float[Array, "n d"], strips: int = 4) -> Float[Array, "d d"]:
+    """Returns `left.T @ right`, in strips of rows, and of each only what reaches to its diagonal: 5/8 of the work."""
+    width = left.shape[1]
+    edges = [round(strip * width / strips) for strip in range(strips + 1)]
+    rows = [(left[:, low:high].T @ right[:, :high], width - high) for low, high in itertools.pairwise(edges)]
+    return jnp.concatenate([jnp.pad(row, ((0, 0), (0, rest))) for row, rest in rows])
 
 
 def _upper_rows(half: int) -> Array:

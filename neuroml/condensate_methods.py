@@ -14,8 +14,8 @@ from neuroml.rules.condensate_projector import condensate_projector
 from neuroml.schedule import on_surprise, surprise
 
 
-def projector_rule(given: Settings) -> optax.GradientTransformationExtraArgs:
-    """Returns the projector that a method's settings describe."""
+def projector_rule(given: Settings, **limits: Any) -> optax.GradientTransformationExtraArgs:
+    """Returns the projector that a method's settings describe; `limits` to its cores go on as they are."""
     return condensate_projector(
         given["strength"],
         scale=given["scale"],
@@ -24,7 +24,13 @@ def projector_rule(given: Settings) -> optax.GradientTransformationExtraArgs:
         hardness=given["hardness"],
         rank=int(given["rank"]) or None,
         shuffled=bool(given["shuffled"]),
+        **limits,
     )
+
+
+def _limited(given: Settings) -> optax.GradientTransformationExtraArgs:
+    """Returns the projector with the limits to its cores that the settings name: a share of energy, bytes."""
+    return projector_rule(given, kept=given["kept"], max_bytes=int(given["max_bytes"]) or None)
 
 
 def may_consolidate(at: Situation, given: Settings) -> optax.GradientTransformation:
@@ -38,12 +44,12 @@ def consolidates(given: Settings) -> bool:
 
 
 def _projector(at: Situation, given: Settings):
-    return optax.chain(at.optimizer, projector_rule(given))
+    return optax.chain(at.optimizer, _limited(given))
 
 
 def _projector_on_surprise(at: Situation, given: Settings):
     detector = surprise(ratio=given["ratio"], margin=given["margin"])
-    return optax.chain(at.optimizer, on_surprise(projector_rule(given), detector))
+    return optax.chain(at.optimizer, on_surprise(_limited(given), detector))
 
 
 def _anchor(at: Situation, given: Settings):
@@ -64,7 +70,8 @@ def _head(at: Situation, given: Settings) -> Learner:
         radius=given["radius"],
         linker=given["linker"],
     )
-    return recall.recall(trunk, represent, memory, at.outputs, keys=recall.directions(represent))
+    keys = recall.directions(represent)
+    return recall.recall(trunk, represent, memory, at.outputs, keys=keys, tension=int(given["tension"]))
 
 
 def _trunk_width(at: Situation) -> int:
@@ -76,11 +83,13 @@ def _memory(at: Situation, given: Settings) -> Learner:
     """Condensates over fixed features.
 
     Slots that share the map count only where there are several: with `slots=1`, the usual number, `mix`, `linker` and
-    `radius` change nothing. With maps of their own, slots are found by pixels, and `mix` and `linker` change nothing.
+    `radius` change nothing, nor does `tension`. With maps of their own, slots are found by pixels, and `mix`, `linker`
+    and `tension` change nothing.
     """
     made, scale = features_of(given), at.task.scale
     width = width_of(made, at)
     own = bool(given["own_maps"])
+    several = int(given["slots"]) > 1 and not own
     pixels = at.example.x.size
     memory = condensate.make(
         width,
@@ -88,7 +97,7 @@ def _memory(at: Situation, given: Settings) -> Learner:
         count=int(given["slots"]),
         keys=pixels if own else None,
         maps="own" if own else "shared",
-        mix=given["mix"] if int(given["slots"]) > 1 and not own else 0.0,
+        mix=given["mix"] if several else 0.0,
         ridge=given["ridge"],
         radius=given["radius"] * (pixels if own else width) ** 0.5,
         linker=given["linker"] * width**0.5,
@@ -98,14 +107,25 @@ def _memory(at: Situation, given: Settings) -> Learner:
     inner = recall.fixed(made, at.example, scale)
     keys = recall.of_features(features.pixels(), scale) if own else None
     contexts = int(given["slots"]) if own else 0
-    return recall.recall(inner, recall.of_features(made, scale), memory, at.outputs, keys=keys, contexts=contexts)
+    return recall.recall(
+        inner,
+        recall.of_features(made, scale),
+        memory,
+        at.outputs,
+        keys=keys,
+        contexts=contexts,
+        tension=int(given["tension"]) if several else 0,
+    )
 
 
 PROJECTOR = {"strength": 1.0, "scale": 0.1, "evaporation": 0.0, "binding": 0.0, "hardness": 0.0}
 PROJECTOR_OPTIONS = {"rank": 0, "shuffled": False}
+_UNLIMITED = {"kept": 1.0, "max_bytes": 0}
+_LIMITED = {**PROJECTOR, "kept": 1.0}
+_LIMITED_OPTIONS = {**PROJECTOR_OPTIONS, "max_bytes": 0}
 CONSOLIDATION_OPTIONS = {"consolidates": False, **PROJECTOR_OPTIONS}
 _MEMORY = {"ridge": 0.01, "radius": 1.0, "linker": 1.0, "mix": 0.0, "shell_rate": 0.0}
-_MEMORY_OPTIONS = {**FEATURE_OPTIONS, "slots": 1, "own_maps": False}
+_MEMORY_OPTIONS = {**FEATURE_OPTIONS, "slots": 1, "tension": 0, "own_maps": False}
 
 
 def _memory_method(summary: str, numbers: Settings | None = None, **options: Any) -> Method:
@@ -115,6 +135,7 @@ def _memory_method(summary: str, numbers: Settings | None = None, **options: Any
         hyperparameters={**_MEMORY, **(numbers or {})},
         options={**_MEMORY_OPTIONS, **options},
         prepares=held_back,
+        young={"tension": 0},
     )
 
 
@@ -122,25 +143,28 @@ methods: dict[str, Method] = {
     "condensate_projector": Method(
         "gradient steps keep out of the input directions that earlier tasks used, in every layer",
         _projector,
-        hyperparameters=PROJECTOR,
-        options=PROJECTOR_OPTIONS,
+        hyperparameters=_LIMITED,
+        options=_LIMITED_OPTIONS,
         boundaries=always,
         activity=True,
+        young=_UNLIMITED,
     ),
     "condensate_projector_on_surprise": Method(
         "the same, consolidating when the loss jumps: nobody says where a task ends",
         _projector_on_surprise,
-        hyperparameters={**PROJECTOR, "ratio": 2.0, "margin": 0.2},
-        options=PROJECTOR_OPTIONS,
+        hyperparameters={**_LIMITED, "ratio": 2.0, "margin": 0.2},
+        options=_LIMITED_OPTIONS,
         activity=True,
+        young=_UNLIMITED,
     ),
     "condensate_shuffled": Method(
         "control: the projector with its directions shuffled among the inputs, as many and as firm",
         _projector,
-        hyperparameters=PROJECTOR,
-        options={**PROJECTOR_OPTIONS, "shuffled": True},
+        hyperparameters=_LIMITED,
+        options={**_LIMITED_OPTIONS, "shuffled": True},
         boundaries=always,
         activity=True,
+        young=_UNLIMITED,
     ),
     "condensate_anchor": Method(
         "ablation: weights that mattered condense, one by one",
@@ -152,9 +176,10 @@ methods: dict[str, Method] = {
     "condensate_head": Method(
         "a trunk under the projector, with condensate slots as its head",
         learner=_head,
-        hyperparameters={**PROJECTOR, "ridge": 1e-3, "radius": 0.55, "linker": 0.12, "mix": 0.5},
-        options={**PROJECTOR_OPTIONS, "slots": 2000},
+        hyperparameters={**_LIMITED, "ridge": 1e-3, "radius": 0.55, "linker": 0.12, "mix": 0.5},
+        options={**_LIMITED_OPTIONS, "slots": 2000, "tension": 0},
         boundaries=always,
+        young={**_UNLIMITED, "tension": 0},
     ),
     "condensate_memory": _memory_method(
         "patch condensates, nucleated by the first task, over an additive core; fixed features"

@@ -72,7 +72,7 @@ class Method:
     scenarios: tuple[str, ...] = ("task", "domain", "class")
     architecture: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # keywords of the network's maker
     # Settings younger than the first results, at the value that changes nothing: named where they differ.
-    young: Mapping[str, float | str | bool] = dataclasses.field(default_factory=dict)
+    young: Mapping[str, int | float | str | bool] = dataclasses.field(default_factory=dict)
     # Hyperparameters that mean nothing outside (low, high). Rules get them as arrays, which cannot be looked at.
     limits: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
 

@@ -29,6 +29,7 @@ def recall(
     *,
     keys: Callable[[Any, Batch], Array] | None = None,
     contexts: int = 0,
+    tension: float | int = 0,
 ) -> Learner:
     """Makes a learner that trains `inner` and answers from a memory.
 
@@ -41,6 +42,7 @@ def recall(
       outputs: number of classes.
       keys: `(params, batch) -> [n, keys]`, where slots look; default: the representation.
       contexts: number of slots, if each is a context whose inference is to be measured.
+      tension: the pressure, in examples, with which slots merge whenever the memory consolidates; 0 merges none.
 
     Returns:
       A `Learner`; the loss it reports is the mean squared error of the memory's answer.
@@ -70,7 +72,9 @@ def recall(
         )
 
     def settle(state):
-        return state._replace(opt_state=state.opt_state._replace(memory=memory.consolidate(state.opt_state.memory)))
+        kept = state.opt_state.memory
+        kept = memory.coarsen(kept, tension) if tension else memory.consolidate(kept)
+        return state._replace(opt_state=state.opt_state._replace(memory=kept))
 
     return Learner(
         init,
