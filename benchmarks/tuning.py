@@ -32,7 +32,8 @@ def tune(suite: Suite, names: Sequence[str], scenarios: Sequence[str], data: Dat
       scenarios: scenarios.
       data: the data set with held-out training images as its test set: `Dataset.held_out()`.
       seeds: how many tuning seeds.
-      out: folder for `SUITE.SCENARIO.json`.
+      out: folder for `SUITE.SCENARIO.json`, which is written after each method. Trials of other methods that it holds,
+        of the same tasks and seeds, stay.
     """
     if not names:
         raise UsageError(
@@ -46,12 +47,21 @@ def tune(suite: Suite, names: Sequence[str], scenarios: Sequence[str], data: Dat
         raise UsageError(f"every method must get the same number of trials; the grids of {suite.name} have {trials}.")
     lines = []
     for scenario in scenarios:
-        found = [_trials(job, data, seeds) for job in jobs_of(suite, names, [scenario])]
-        record = {"suite": suite.name, "scenario": scenario, "seeds": seeds, "first_seed": FIRST_SEED}
-        record |= {"tasks": suite.tasks, "methods": found}
-        results.write_text(out / f"{suite.name}.{scenario}.json", json.dumps(record, indent=1) + "\n")
+        found = []
+        about = {"suite": suite.name, "scenario": scenario, "seeds": seeds, "first_seed": FIRST_SEED}
+        about |= {"tasks": suite.tasks}
+        for job in jobs_of(suite, names, [scenario]):
+            found.append(_trials(job, data, seeds))
+            _write(out / f"{suite.name}.{scenario}.json", about, found[-1])
         lines += [_table(suite.name, scenario, found)]
     return "\n".join(lines)
+
+
+def _write(path: Path, about: dict[str, Any], row: dict[str, Any]) -> None:
+    """Writes one method's trials in the place of its earlier ones, beside those of others about the same."""
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    rows = {one["method"]: one for one in kept.pop("methods", []) if kept == about} | {row["method"]: row}
+    results.write_text(path, json.dumps({**about, "methods": list(rows.values())}, indent=1) + "\n")
 
 
 def _trials(job: Job, data: Dataset, seeds: int) -> dict[str, Any]:

@@ -247,6 +247,17 @@ def test_two_hyperparameters_are_tuned_together_by_online_accuracy(tmp_path):
     assert trial["chosen"] == trial["values"][int(np.argmax(trial["accuracy"]))]
 
 
+def test_trials_of_other_methods_stay_if_they_are_about_the_same(tmp_path):
+    grids = {"cbp": {"rate": (0.0, 0.01)}, "sgd": {"learning_rate": (0.0, 0.1)}}
+    one, path = dataclasses.replace(SMALL, grids=grids), tmp_path / f"{SMALL.name}.domain.json"
+    kept = lambda: [trial["method"] for trial in json.loads(path.read_text())["methods"]]
+    for name in ("cbp", "sgd", "cbp"):
+        tuning.tune(one, [name], ["domain"], DATA, 1, tmp_path)
+    assert kept() == ["cbp", "sgd"]
+    tuning.tune(one, ["sgd"], ["domain"], DATA, 2, tmp_path)
+    assert kept() == ["sgd"]
+
+
 def test_all_suites_of_plasticity_know_their_methods_and_are_about_online_accuracy():
     for name in (*STREAMS, "label_permuted_cifar10", "random_label_mnist_long", "online_permuted_mnist_reduced"):
         one = suite.load(name)
