@@ -152,12 +152,14 @@ def surprise(
 
     `fast` is the running mean of the loss (in its first steps a plain average). `slow` follows `fast`, down by
     `fast_decay` and up by `slow_decay`: so neither the first losses of a task, which are high, nor a jump hide in it.
-    After firing, both start anew with the next loss, and nothing fires for `patience` steps.
+    After firing, both start anew with the next loss, and nothing fires for `patience` steps. A loss that is not finite
+    is no surprise, and counts for nothing.
 
     Args:
       ratio: how many times its usual size the loss must reach.
       margin: how much above that, in units of the loss.
-      fast_decay: per step; 0.9 looks back about 10 steps.
+      fast_decay: per step; 0.9 looks back about 10 steps. With batches of a single example most losses are small and a
+        few are large: there it must look back far enough (0.98) that a few large ones in a row are no surprise.
       slow_decay: per step; 0.99 looks back about 100 steps.
       patience: steps after the start and after each firing in which nothing fires.
     """
@@ -170,8 +172,10 @@ def surprise(
         fast = (state.fast + rate * (jnp.asarray(value, jnp.float32) - state.fast)).astype(jnp.float32)
         decay = jnp.where(fast < state.slow, fast_decay, slow_decay)
         slow = jnp.where(state.calm == 0, fast, fast + decay * (state.slow - fast)).astype(jnp.float32)
-        fire = (state.calm >= patience) & (fast > state.ratio * slow + state.margin)
-        return fire, state._replace(fast=fast, slow=slow, calm=jnp.where(fire, 0, state.calm + 1))
+        finite = jnp.isfinite(value)
+        fire = finite & (state.calm >= patience) & (fast > state.ratio * slow + state.margin)
+        after = state._replace(fast=fast, slow=slow, calm=jnp.where(fire, 0, state.calm + 1))
+        return fire, jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, state)
 
     def checked(state, **words):
         core.require("surprise", ("value",), words)

@@ -150,6 +150,21 @@ def test_surprise_fires_once_at_a_jump_and_not_on_noise_or_decline():
     assert fires(jump + 5) == [[]] * 20  # small beside a loss of 5
 
 
+def test_losses_of_single_examples_are_no_surprise_to_who_looks_back_far_enough():
+    """Most are near zero and a few are large, as with batches of one."""
+    single = np.random.default_rng(1).gamma(0.2, 1.5, (10, 5000))
+    assert all(fires(single))
+    assert fires(single, fast_decay=0.98) == [[]] * 10
+    jump = np.concatenate([single, single + 3], axis=1)
+    assert all(row and 5000 <= row[0] < 5050 for row in fires(jump, fast_decay=0.98))
+
+
+def test_a_loss_that_is_not_finite_is_passed_over():
+    losses = [1.0, 1, 1, 3.1, 1]
+    stiff = {"ratio": 2.0, "margin": 1.0, "patience": 3, "fast_decay": 0.0, "slow_decay": 1.0}
+    assert fires([np.nan, *losses[:2], np.inf, *losses[2:]], **stiff) == [[5]] and fires(losses, **stiff) == [[3]]
+
+
 @pytest.mark.parametrize(("gap", "patience", "expected"), [(30, 50, 1), (60, 50, 2), (60, 100, 1)])
 def test_surprise_has_patience(gap, patience, expected):
     steps = np.arange(600)
