@@ -47,10 +47,10 @@ class Verdict(NamedTuple):
         return "pass" if self.passes else "**fail**"
 
 
-def verdict(cell: Cell, values: list[float], seconds: float = 0.0) -> Verdict:
+def verdict(cell: Cell, values: list[float], seconds: float = 0.0, floor: float = FLOOR) -> Verdict:
     r"""Returns the comparison of a published number with our values, one a seed, in %.
 
-        allowed = 2 * sqrt(SEM_ours^2 + SEM_published^2) + 0.3
+        allowed = 2 * sqrt(SEM_ours^2 + SEM_published^2) + floor
 
     where an unknown SEM_published is taken to be standard deviation(values) / sqrt(published seeds).
 
@@ -63,18 +63,18 @@ def verdict(cell: Cell, values: list[float], seconds: float = 0.0) -> Verdict:
     spread = statistics.stdev(values)
     ours = spread / math.sqrt(len(values))
     theirs = spread / math.sqrt(cell.seeds) if cell.error is None else cell.error
-    allowed = 2 * math.hypot(ours, theirs) + FLOOR
+    allowed = 2 * math.hypot(ours, theirs) + floor
     return Verdict(cell, len(values), statistics.fmean(values), ours, allowed, seconds)
 
 
-def verdicts(claim: Claim, folder: Any = None) -> list[Verdict]:
+def verdicts(claim: Claim, folder: Any = None, floor: float = FLOOR) -> list[Verdict]:
     """Returns what came of every cell of a claim."""
     found = []
     for cell in claim.cells:
         records = [] if cell.not_run else running.found(cell.job(), folder or claim.results)
         finished = [record for record in records if not record["diverged"]]
         seconds = statistics.fmean(record["seconds"] for record in finished) if finished else 0.0
-        found.append(verdict(cell, [100 * record["metrics"]["accuracy"] for record in finished], seconds))
+        found.append(verdict(cell, [100 * record["metrics"]["accuracy"] for record in finished], seconds, floor))
     return found
 
 
@@ -114,10 +114,17 @@ def check(command: Any) -> int:
     """Prints the verdicts, and returns 1 where less than 90 % pass or a failure is not explained."""
     if command.results and not command.claim:
         raise UsageError("--results is the folder of one claim: name it, as in `check CLAIM --results FOLDER`.")
+    floor = FLOOR if command.floor is None else command.floor
+    if command.write and (command.results or floor != FLOOR):
+        raise UsageError(
+            "--write is for the results of the claim and its own tolerance: leave out --results and --floor."
+        )
+    if not floor >= 0:
+        raise UsageError(f"--floor {floor} is a number of points that pass in any case: at least 0.")
     every = []
     for name in [command.claim] if command.claim else claims.names():
         claim = claims.load(name)
-        rows = verdicts(claim, command.results)
+        rows = verdicts(claim, command.results, floor)
         print(f"{claim.title}\n\n{table(rows, claim.name)}")
         if command.write:
             tables.update_readme(HOME / name / "README.md", {"check": table(rows, claim.name)})

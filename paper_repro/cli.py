@@ -47,6 +47,8 @@ class Check:
     """Name of one claim; default: all."""
     results: Path | None = None
     """Another folder with the results of that claim."""
+    floor: float | None = None
+    """Points that pass in any case, instead of 0.3: more, for a quick look at a few seeds."""
     write: bool = False
     """Also puts the table into the README of the claim's folder, between its markers."""
 
