@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from neuroml import losses, units
@@ -35,7 +36,7 @@ def hard_attention(
     *,
     ramp: int,
     sharpness: float = 400.0,
-    thrift: float = 0.75,
+    thrift: ArrayLike = 0.75,
 ) -> Learner:
     r"""Makes the learner that gates each neuron by a mask learnt for each task (HAT).
 

@@ -1,0 +1,82 @@
+"""What every learner that is more than a rule must hold: in a loop of one's own it is what the benchmarks measure."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toy
+
+from neuroml.methods import methods
+
+DATA = toy.dataset()
+PIXELS = {"features": "pixels", "held_back": 12}
+TASK = {"scenario": "task"}
+# {method: (how the experiment differs, how its options do)}
+ROWS = {
+    "condensate_head": ({}, {"slots": 5}),
+    "condensate_memory": ({}, PIXELS),
+    "condensate_contexts": ({}, {**PIXELS, "slots": 3}),
+    "nearest_class_mean": ({}, PIXELS),
+    "streaming_lda": ({}, PIXELS),
+    "homeostasis": ({}, {"every": 2}),
+    "condensate_homeostasis": ({}, {"every": 2}),
+    "growth": ({}, {"when": "steps", "alive_percent": 50, "consolidates": True}),
+    "icarl": ({}, {"capacity": 12}),
+    "er_nearest_mean": ({}, {"capacity": 12}),
+    "gdumb": ({}, {"capacity": 12, "passes": 1}),
+    "dgr": ({}, {}),
+    "generative_classifier": ({}, {}),
+    "separate": (TASK, {}),
+    "xdg": (TASK, {}),
+    "hat": (TASK, {}),
+    "packnet": (TASK, {}),
+}
+# The same learners with other settings.
+ALIKE = {"patch_random", "random_ridge", "dgr_distill", "xdg_si"}
+
+
+@functools.cache
+def experiment(name):
+    settings, options = ROWS[name]
+    made = toy.experiment(name, **settings)
+    return dataclasses.replace(made, options={**made.options, **options})
+
+
+@functools.cache
+def whole(name):
+    """Returns the state and the accuracy after each phase, compiled as one program."""
+    made, key, hyper = experiment(name), jax.random.key(toy.SEED), toy.numbers_of(experiment(name))
+
+    @jax.jit
+    def run(key, hyper, data):
+        stream, state = made.begin(key, hyper, data)
+
+        def phase(state, number):
+            take = lambda state, now: made.step(hyper, stream, number, state, now)
+            state, infos = jax.lax.scan(take, state, made.order(key, stream, number))
+            state, found = made.finish(key, hyper, stream, number, state)
+            return state, (found.accuracy, infos.loss)
+
+        return jax.lax.scan(phase, state, jnp.arange(stream.phases))
+
+    return run(key, hyper, DATA)
+
+
+def test_every_learner_is_in_the_table():
+    assert {name for name, method in methods.items() if method.learner} == ROWS.keys() | ALIKE
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.xdist_group(f"learner {name}")) for name in ROWS]
+)
+def test_a_loop_of_ones_own_is_the_compiled_experiment(name):
+    state, (accuracy, losses) = whole(name)
+    by_hand = toy.trained_by_hand(experiment(name), toy.SEED)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4), by_hand.state, state)
+    np.testing.assert_allclose(by_hand.accuracy, accuracy, atol=0.13)  # one test image
+    for own, theirs in zip(by_hand.losses, losses, strict=True):
+        np.testing.assert_allclose(own, theirs[: len(own)], rtol=1e-3, atol=1e-4)
+    assert np.isfinite(by_hand.accuracy).all()
