@@ -24,7 +24,8 @@ def _growing(at: Situation, given: Settings) -> Learner:
         params, state = network.init(key)
         return growing.reserve(params, names, given["alive_percent"] / 100), state
 
-    own = {name: given[name] for name in ("number", "patience", "youth_gain", "apoptosis", "when", "directions")}
+    shared = ("number", "patience", "youth_gain", "maturity", "apoptosis", "when", "where", "directions")
+    own = {name: given[name] for name in shared}
     rule = growth(names, lambda key: network.init(key)[0], target=given["target"], pairs=bool(given["pairs"]), **own)
     task = at.task._replace(network=network._replace(init=init))
     learner = make_learner(task, renewal(may_consolidate(at, given), rule, names), activity=True)
@@ -76,18 +77,20 @@ methods: dict[str, Method] = {
             "patience": 50.0,
             "target": 0.1,
             "youth_gain": 1.0,
+            "maturity": 100.0,
             "apoptosis": 0.0,
             **PROJECTOR,
         },
         options={
             "alive_percent": 25,
             "when": "plateau",
+            "where": "score",
             "directions": "random",
             "imagines": True,
             "pairs": False,
             **CONSOLIDATION_OPTIONS,
         },
         boundaries=consolidates,
-        young={"imagines": False, "pairs": False, "apoptosis": 0.0},
+        young={"imagines": False, "pairs": False, "apoptosis": 0.0, "where": "score", "maturity": 100.0},
     ),
 }
