@@ -134,21 +134,6 @@ def test_features_are_fitted_to_the_first_examples_of_the_first_phase():
     assert made.cost(key, hyper, EVEN)[0] > 4 * (32 * 17 + 9 * 4)  # the core and the dictionary are paid for
 
 
-@pytest.mark.parametrize(
-    "made",
-    [
-        experiment(features="random"),
-        experiment(features="random", own_maps=True, slots=3),
-        experiment("trunk"),
-    ],
-    ids=["fixed", "own maps", "trunk"],
-)
-def test_a_host_loop_gives_the_memory_of_the_compiled_experiment(made):
-    state, _, _ = run(made, DATA, shell_rate=0.0)
-    by_hand = toy.trained_by_hand(made, toy.SEED)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), by_hand.state, state)
-
-
 def test_batches_do_not_matter_to_a_core():
     found = [run(experiment(batch_size=size)) for size in (1, 4, 16)]
     for state, findings, _ in found[1:]:
