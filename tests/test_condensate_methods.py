@@ -15,7 +15,7 @@ from neuroml.methods import methods
 from neuroml.streams import scenarios
 
 # One process, so that what takes long is made once.
-pytestmark = pytest.mark.xdist_group("experiments")
+pytestmark = pytest.mark.xdist_group("condensate methods")
 
 DATA = toy.dataset((8,) * 6, (4,) * 6)  # three phases of 16 examples
 PIXELS = {"features": "pixels", "held_back": 12}
