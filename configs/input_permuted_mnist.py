@@ -64,6 +64,13 @@ suite = Suite(
         "cbp": {"rate": 1e-5},
         "redo": {"threshold": 0.01},
         "self_normalized_resets": {"rejection": 0.001},
+        "bcm": {"strength": 0.1},
+        "synaptic_gate": {"strength": 0.3},
+        "three_factor": {"strength": 0.6},
+        "intrinsic_plasticity": {"speed": 1e-5},
+        "synaptic_scaling": {"speed": 1e-4},
+        "maturity_lock": {"strength": 0.99},
+        "surprise_rate": {"strength": 0.1},
         "homeostasis": {"learning_rate": 0.005, "anchoring": 6e-3},
     },
     grids={
