@@ -96,6 +96,8 @@ class Plot:
 
     directory: tyro.conf.Positional[Path]
     """Folder with result files; the PNG files go there too."""
+    methods: str | None = None
+    """Only these methods, with commas between; default: all that a file holds."""
 
 
 @dataclasses.dataclass(frozen=True)

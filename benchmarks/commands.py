@@ -112,9 +112,30 @@ def _table(command: cli.Table) -> int:
 
 @execute.register
 def _plot(command: cli.Plot) -> int:
-    for name, by_scenario in _held(_result_files(command.directory)).items():
+    held = _held(_result_files(command.directory))
+    for name, by_scenario in (_only(held, command.methods) if command.methods else held).items():
         print(f"{name}: {_draw(by_scenario, command.directory, name)}", file=sys.stderr)
     return 0
+
+
+def _only(held: dict[str, dict[str, list]], methods: str) -> dict[str, dict[str, list]]:
+    """Returns the records of some methods, named with commas between, and no file that has none of them."""
+    from neuroml.errors import unknown
+
+    wanted = [name.strip() for name in methods.split(",")]
+    known = {record["method"] for files in held.values() for records in files.values() for record in records}
+    for name in wanted:
+        if name not in known:
+            raise unknown("method with results here", name, sorted(known))
+    chosen = {
+        name: {
+            scenario: some
+            for scenario, records in files.items()
+            if (some := [record for record in records if record["method"] in wanted])
+        }
+        for name, files in held.items()
+    }
+    return {name: files for name, files in chosen.items() if files}
 
 
 @execute.register

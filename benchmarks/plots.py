@@ -42,6 +42,7 @@ METHODS = (
     *("condensate_projector_on_surprise", "condensate_shuffled", "condensate_anchor", "patch_random"),
     *("sgd", "adamw", "upgd", "l2_init", "shrink_perturb", "weight_clipping"),
     *("adam", "layer_norm", "crelu", "regrama", "self_normalized_resets", "partial_resets", "spectral"),
+    *("bcm", "synaptic_gate", "three_factor", "surprise_rate", "maturity_lock", "intrinsic_plasticity"),
 )
 LOOK = {
     "font.size": 8,

@@ -160,6 +160,15 @@ def test_table_and_plot_read_a_result_folder(run):
     assert len(list(run.folder.glob("*.png"))) == 2
 
 
+def test_pictures_of_some_methods_only(run, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(commands, "_draw", lambda held, *_: drawn.append(held) or "a picture")
+    assert command("plot", run.folder, "--methods", METHODS[0]).status == 0
+    (held,) = drawn
+    assert {record["method"] for record in held["class"]} == {METHODS[0]}
+    assert_one_line(command("plot", run.folder, "--methods", "magic"), "'magic'", METHODS[0])
+
+
 def test_pictures_are_of_all_that_the_result_file_holds(run, tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(commands, "_draw", lambda held, *_: drawn.append(held) or "a picture")
