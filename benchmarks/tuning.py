@@ -59,8 +59,9 @@ def tune(suite: Suite, names: Sequence[str], scenarios: Sequence[str], data: Dat
 
 def _write(path: Path, about: dict[str, Any], row: dict[str, Any]) -> None:
     """Writes one method's trials in the place of its earlier ones, beside those of others about the same."""
-    kept = json.loads(path.read_text()) if path.exists() else {}
-    rows = {one["method"]: one for one in kept.pop("methods", []) if kept == about} | {row["method"]: row}
+    earlier = json.loads(path.read_text()) if path.exists() else {}
+    kept = earlier.pop("methods", [])
+    rows = {one["method"]: one for one in (kept if earlier == about else [])} | {row["method"]: row}
     results.write_text(path, json.dumps({**about, "methods": list(rows.values())}, indent=1) + "\n")
 
 

@@ -2,9 +2,9 @@
 
     python -m benchmarks run split_cifar10
 
-Fixed features: a dictionary of 800 whitened 6 x 6 patches, learnt from the first 2,000 images of the first task. 7
-minutes a seed on 2 CPU cores. To expect, in %: condensate_memory 79.5, the same with random patches 79, random features
-and ridge 49; networks that learn by gradient are not tuned here: ER and DER++ with 500 examples 37, naive 16.
+Fixed features: a dictionary of 800 whitened 6 x 6 patches, learnt from the first 2,000 images of the first task. 8 to
+12 minutes a seed on one CPU core. To expect, in %: condensate_memory 79.5, the same with random patches 79, random
+features and ridge 49; networks that learn by gradient are not tuned here: ER and DER++ with 500 examples 37, naive 16.
 """
 
 from benchmarks.suite import Suite

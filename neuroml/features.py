@@ -108,8 +108,7 @@ def patch_condensates(
     >>> map.apply(map.fit(jax.random.key(1), images), images).shape
     (5, 24)
     """
-    chunk = chunk if chunk is not None else 1 if jax.default_backend() == "cpu" else 20
-    if min(filters, size, pool, stride, samples - 1, rounds + 1, chunk) < 1:
+    if min(filters, size, pool, stride, samples - 1, rounds + 1, 1 if chunk is None else chunk) < 1:
         raise UsageError("filters, size, pool, stride and chunk must each be at least 1, samples 2 and rounds 0.")
 
     def normalized(rows):
@@ -124,7 +123,7 @@ def patch_condensates(
         whiten = (vectors * jax.lax.rsqrt(jnp.maximum(values, 0) + whitening)) @ vectors.T
         directions = whiten @ _condense((rows - mean) @ whiten, filters, rounds).T
         params = {"directions": directions, "offset": mean @ directions}
-        raw = jax.lax.map(lambda one: pooled(params, one[None])[0], images, batch_size=chunk)
+        raw = each(params, images)
         spread = raw.std(0)
         return {**params, "center": raw.mean(0), "spread": spread + 1e-3 * spread.mean() + 1e-12}
 
@@ -133,9 +132,13 @@ def patch_condensates(
         rows = [normalized(patches(view, (size, size), stride, "VALID")) for view in views]
         return jnp.stack([_regions(params, row, pool, threshold) for row in rows]).sum(0)
 
+    def each(params, images):
+        at_once = chunk or (1 if jax.default_backend() == "cpu" else 20)
+        return jax.lax.map(lambda one: pooled(params, one[None])[0], images, batch_size=at_once)
+
     def apply(params, images):
         images = images.astype(jnp.float32)
-        raw = jax.lax.map(lambda one: pooled(params, one[None])[0], images, batch_size=chunk)
+        raw = each(params, images)
         return (raw - params["center"]) / params["spread"]
 
     return FeatureMap(fit, apply)

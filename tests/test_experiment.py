@@ -140,7 +140,7 @@ def test_a_consolidation_sees_different_examples_of_its_own_phase(samples, wante
 # --- when it is tested ---
 
 
-@pytest.mark.parametrize("method", ["joint", "ewc"])
+@pytest.mark.parametrize("method", ["naive", "joint", "ewc"])
 def test_tests_at_the_ends_are_some_of_those_of_every_phase(method):
     run = lambda evaluation: neuroml.run(
         toy.experiment(method, evaluation=evaluation), DATA, seeds=[toy.SEED], hyperparameters={"learning_rate": 0.01}

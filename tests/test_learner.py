@@ -28,20 +28,7 @@ def task_of(hidden=(6,)):
 
 def test_a_host_loop_gives_the_weights_of_the_compiled_experiment():
     experiment = toy.experiment("everything")
-
-    @jax.jit
-    def whole(key, hyper, data):
-        stream, state = experiment.begin(key, hyper, data)
-
-        def phase(state, number):
-            take = lambda state, now: experiment.step(hyper, stream, number, state, now)
-            state, _ = jax.lax.scan(take, state, experiment.order(key, stream, number))
-            state, found = experiment.finish(key, hyper, stream, number, state)
-            return state, found.accuracy
-
-        return jax.lax.scan(phase, state, jnp.arange(stream.phases))[0]
-
-    compiled = whole(jax.random.key(toy.SEED), toy.numbers_of(experiment), DATA)
+    compiled, _ = toy.whole(experiment)(jax.random.key(toy.SEED), toy.numbers_of(experiment), DATA)
     by_hand = toy.trained_by_hand(experiment, toy.SEED).state
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), by_hand, compiled)
 

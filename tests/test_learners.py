@@ -4,7 +4,6 @@ import dataclasses
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import toy
@@ -45,26 +44,6 @@ def experiment(name):
     return dataclasses.replace(made, options={**made.options, **options})
 
 
-@functools.cache
-def whole(name):
-    """Returns the state and the accuracy after each phase, compiled as one program."""
-    made, key, hyper = experiment(name), jax.random.key(toy.SEED), toy.numbers_of(experiment(name))
-
-    @jax.jit
-    def run(key, hyper, data):
-        stream, state = made.begin(key, hyper, data)
-
-        def phase(state, number):
-            take = lambda state, now: made.step(hyper, stream, number, state, now)
-            state, infos = jax.lax.scan(take, state, made.order(key, stream, number))
-            state, found = made.finish(key, hyper, stream, number, state)
-            return state, (found.accuracy, infos.loss)
-
-        return jax.lax.scan(phase, state, jnp.arange(stream.phases))
-
-    return run(key, hyper, DATA)
-
-
 def test_every_learner_is_in_the_table():
     assert {name for name, method in methods.items() if method.learner} == ROWS.keys() | ALIKE
 
@@ -73,10 +52,11 @@ def test_every_learner_is_in_the_table():
     "name", [pytest.param(name, marks=pytest.mark.xdist_group(f"learner {name}")) for name in ROWS]
 )
 def test_a_loop_of_ones_own_is_the_compiled_experiment(name):
-    state, (accuracy, losses) = whole(name)
+    hyper = toy.numbers_of(experiment(name))
+    state, (found, infos) = toy.whole(experiment(name))(jax.random.key(toy.SEED), hyper, DATA)
     by_hand = toy.trained_by_hand(experiment(name), toy.SEED)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4), by_hand.state, state)
-    np.testing.assert_allclose(by_hand.accuracy, accuracy, atol=0.13)  # one test image
-    for own, theirs in zip(by_hand.losses, losses, strict=True):
+    np.testing.assert_allclose(by_hand.accuracy, found.accuracy, atol=0.13)  # one test image
+    for own, theirs in zip(by_hand.losses, infos.loss, strict=True):
         np.testing.assert_allclose(own, theirs[: len(own)], rtol=1e-3, atol=1e-4)
     assert np.isfinite(by_hand.accuracy).all()

@@ -90,27 +90,8 @@ def experiment(method="fixed", maker=None, batch_size=4, epochs=1, **options):
     return Experiment(METHODS[method], network, maker, batch_size=batch_size, epochs=epochs, options=options)
 
 
-@functools.cache
-def whole(experiment):
-    """Returns the compiled run of all phases: `(key, hyper, data) -> (state, findings of each phase)`."""
-
-    @jax.jit
-    def run(key, hyper, data):
-        stream, state = experiment.begin(key, hyper, data)
-
-        def phase(state, number):
-            take = lambda state, now: experiment.step(hyper, stream, number, state, now)
-            state, infos = jax.lax.scan(take, state, experiment.order(key, stream, number))
-            state, found = experiment.finish(key, hyper, stream, number, state)
-            return state, (found, infos)
-
-        return jax.lax.scan(phase, state, jnp.arange(stream.phases))
-
-    return run
-
-
 def run(experiment, data=EVEN, seed=toy.SEED, **given):
-    state, (found, infos) = whole(experiment)(jax.random.key(seed), toy.numbers_of(experiment, **given), data)
+    state, (found, infos) = toy.whole(experiment)(jax.random.key(seed), toy.numbers_of(experiment, **given), data)
     return state, found, infos
 
 

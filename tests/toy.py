@@ -85,6 +85,25 @@ def compiled(learner):
     return learner._replace(**{name: jax.jit(getattr(learner, name)) for name in names})
 
 
+@functools.cache
+def whole(experiment):
+    """Returns the compiled run of all phases: `(key, hyper, data) -> (state, (findings, infos) of each phase)`."""
+
+    @jax.jit
+    def run(key, hyper, data):
+        stream, state = experiment.begin(key, hyper, data)
+
+        def phase(state, number):
+            take = lambda state, now: experiment.step(hyper, stream, number, state, now)
+            state, infos = jax.lax.scan(take, state, experiment.order(key, stream, number))
+            state, found = experiment.finish(key, hyper, stream, number, state)
+            return state, (found, infos)
+
+        return jax.lax.scan(phase, state, jnp.arange(stream.phases))
+
+    return run
+
+
 class ByHand(NamedTuple):
     """What a plain loop leaves behind."""
 
