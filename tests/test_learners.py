@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import toy
 
+from neuroml import growth_methods
 from neuroml.methods import methods
 
 DATA = toy.dataset()
@@ -60,3 +61,13 @@ def test_a_loop_of_ones_own_is_the_compiled_experiment(name):
     for own, theirs in zip(by_hand.losses, infos.loss, strict=True):
         np.testing.assert_allclose(own, theirs[: len(own)], rtol=1e-3, atol=1e-4)
     assert np.isfinite(by_hand.accuracy).all()
+
+
+def test_settings_of_growth_reach_the_rule(monkeypatch):
+    given = {}
+    rule = growth_methods.growth
+    monkeypatch.setattr(growth_methods, "growth", lambda *args, **named: (given.update(named), rule(*args, **named))[1])
+    made = experiment("growth")
+    agent = lambda hyper: made.learner(made.stream(DATA, jax.random.key(0)), hyper).init(jax.random.key(0)).params
+    agent(toy.numbers_of(made, maturity=7.0))
+    assert given["where"] == "random" and given["when"] == "steps" and given["maturity"] == 7.0
