@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -255,9 +256,7 @@ def _check_writable(folder: Path) -> None:
     """Raises before the work is done, not after."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
+        tempfile.TemporaryFile(dir=folder).close()  # a name of its own: others may begin in this folder too
     except OSError as why:
         raise DataError(f"cannot write to {folder}: {why.strerror}. Choose another folder with --out.") from None
 

@@ -33,7 +33,7 @@ def tune(suite: Suite, names: Sequence[str], scenarios: Sequence[str], data: Dat
       data: the data set with held-out training images as its test set: `Dataset.held_out()`.
       seeds: how many tuning seeds.
       out: folder for `SUITE.SCENARIO.json`, which is written after each method. Trials of other methods that it holds,
-        of the same tasks and seeds, stay.
+        of the same tasks and seeds and as many, stay.
     """
     if not names:
         raise UsageError(
@@ -42,8 +42,8 @@ def tune(suite: Suite, names: Sequence[str], scenarios: Sequence[str], data: Dat
     for name in names:
         if name not in suite.grids:
             raise unknown(f"grid of {suite.name}", name, suite.grids)
-    trials = {len(values) for name in names for values in suite.grids[name].values()}
-    if len(trials) != 1:
+    trials = {name: {len(values) for values in grid.values()} for name, grid in suite.grids.items()}
+    if len(set().union(*trials.values())) != 1:  # of those that are not tuned now, too: their trials stand beside
         raise UsageError(f"every method must get the same number of trials; the grids of {suite.name} have {trials}.")
     lines = []
     for scenario in scenarios:
@@ -61,7 +61,8 @@ def _write(path: Path, about: dict[str, Any], row: dict[str, Any]) -> None:
     """Writes one method's trials in the place of its earlier ones, beside those of others about the same."""
     earlier = json.loads(path.read_text()) if path.exists() else {}
     kept = earlier.pop("methods", [])
-    rows = {one["method"]: one for one in (kept if earlier == about else [])} | {row["method"]: row}
+    same = [one for one in kept if earlier == about and len(one["values"]) == len(row["values"])]
+    rows = {one["method"]: one for one in same} | {row["method"]: row}
     results.write_text(path, json.dumps({**about, "methods": list(rows.values())}, indent=1) + "\n")
 
 
