@@ -391,6 +391,9 @@ def test_nothing_to_tune_is_told(tmp_path, monkeypatch):
     without = dataclasses.replace(suite.load("split_digits"), grids={})
     monkeypatch.setattr(suite, "load", lambda name: without)
     assert_one_line(command("tune", "split_digits", out=tmp_path), "split_digits has no grids")
+    uneven = dataclasses.replace(without, grids={"si": {"strength": (0.1, 1.0)}, "er": {"learning_rate": (0.1,)}})
+    monkeypatch.setattr(suite, "load", lambda name: uneven)
+    assert_one_line(command("tune", "split_digits", "--methods", "si", out=tmp_path), "same number of trials", "'er'")
 
 
 def test_a_word_that_the_parser_does_not_know_ends_with_2():
@@ -407,6 +410,9 @@ def test_tuning_tries_every_value_on_seeds_and_images_of_its_own(tmp_path, monke
         suite.load("split_digits"), iterations=2, hidden=(8,), grids={"si": {"strength": (0.0, 3e38)}}
     )
     monkeypatch.setattr(suite, "load", lambda name: small)
+    about = {"suite": small.name, "scenario": "class", "seeds": 2, "first_seed": 1_000_000, "tasks": 5}
+    earlier = [{"method": name, "values": values} for name, values in {"er": [0.1, 0.3], "naive": [0.1] * 3}.items()]
+    (tmp_path / "split_digits.class.json").write_text(json.dumps({**about, "methods": earlier}))
     seen = []
     monkeypatch.setattr(tuning, "run", lambda *a, run=tuning.run, **k: (seen.append((a, k)), run(*a, **k))[1])
     done = command("tune", "split_digits", "--scenario", "class", "--seeds", 2, out=tmp_path)
@@ -415,7 +421,8 @@ def test_tuning_tries_every_value_on_seeds_and_images_of_its_own(tmp_path, monke
     assert list(given["seeds"]) == [1_000_000, 1_000_001]
     kept = {image.tobytes() for image in np.asarray(data.test_x)}
     assert not kept & {image.tobytes() for image in np.asarray(load("digits").test_x)}
-    (trial,) = json.loads((tmp_path / "split_digits.class.json").read_text())["methods"]
+    other, trial = json.loads((tmp_path / "split_digits.class.json").read_text())["methods"]
+    assert other == earlier[0]  # as many trials as these; those of naive were more
     assert trial["values"] == [0.0, 3e38] and trial["accuracy"][1] is None and trial["chosen"] == 0.0
 
 
