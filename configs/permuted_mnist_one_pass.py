@@ -40,11 +40,11 @@ suite = Suite(
     ),
     seeds=5,
     hyperparameters={
-        "naive": {"learning_rate": 0.1},
+        "naive": {"learning_rate": 0.2},
         "ewc": {"strength": 100.0},
-        "si": {"strength": 1.0},
+        "si": {"learning_rate": 0.3, "strength": 1.0},
         "owm": {"alpha": 10.0},
-        "gpm": {"threshold": 0.9},
+        "gpm": {"learning_rate": 0.5, "threshold": 0.9},
         "er": {"learning_rate": 0.3},
         "derpp": {"learning_rate": 0.3},
         "condensate_projector": {"learning_rate": 0.5, "scale": 0.3},
@@ -59,6 +59,7 @@ suite = Suite(
     batch_sizes={"condensate_contexts": 500, "random_ridge": 500},
     grids={
         "naive": {"learning_rate": (0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)},
+        "joint": {"learning_rate": (0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)},
         "ewc": {"learning_rate": (0.1,) * 4 + (0.3,) * 4, "strength": (10.0, 100.0, 1000.0, 10_000.0) * 2},
         "si": {"learning_rate": (0.1,) * 4 + (0.3,) * 4, "strength": (0.1, 1.0, 3.0, 10.0) * 2},
         "owm": {"learning_rate": (0.1, 0.1, 0.2, 0.2, 0.3, 0.3, 0.5, 0.5), "alpha": (10.0, 100.0) * 4},
