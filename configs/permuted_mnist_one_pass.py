@@ -41,7 +41,8 @@ suite = Suite(
     seeds=5,
     hyperparameters={
         "naive": {"learning_rate": 0.2},
-        "ewc": {"strength": 100.0},
+        "joint": {"learning_rate": 1.0},
+        "ewc": {"learning_rate": 0.3, "strength": 100.0},
         "si": {"learning_rate": 0.3, "strength": 1.0},
         "owm": {"alpha": 10.0},
         "gpm": {"learning_rate": 0.5, "threshold": 0.9},
