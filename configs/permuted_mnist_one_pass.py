@@ -44,7 +44,7 @@ suite = Suite(
         "joint": {"learning_rate": 1.0},
         "ewc": {"learning_rate": 0.3, "strength": 100.0},
         "si": {"learning_rate": 0.3, "strength": 1.0},
-        "owm": {"alpha": 10.0},
+        "owm": {"learning_rate": 0.5, "alpha": 10.0},
         "gpm": {"learning_rate": 0.5, "threshold": 0.9},
         "er": {"learning_rate": 0.3},
         "derpp": {"learning_rate": 0.3},
