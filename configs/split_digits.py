@@ -2,7 +2,7 @@
 
     python -m benchmarks run split_digits
 
-A small suite that runs anywhere and shows what the large ones show: 10 seconds of training on 2 CPU cores, a minute and
+A small suite that runs anywhere and shows what the large ones show: 16 seconds of training on 2 CPU cores, a minute and
 a half with compilation, half a minute when compiled before. It has no published numbers. To expect, class-incremental:
 naive .20, EWC .20, SI .21, ER .88, joint .97.
 """

@@ -13,7 +13,7 @@ of 100 examples of each class of each context, from past contexts only. Strength
 chose on one seed (`params/param_values.py` of their code). The Fisher information is exact in its labels, as theirs,
 but taken over 1,000 examples of a task, not all.
 
-15 to 25 minutes on 2 CPU cores for the second command; the first, by the seconds of its parts, three hours a scenario
+28 minutes on 2 CPU cores for the second command; the first, by the seconds of its parts, three hours a scenario
 and more. To expect, class-incremental:
 naive .198, joint .982, EWC .207, SI .218, ER .885 (theirs: .199, .982, .206, and, from memory, SI .212, ER .888).
 """

@@ -5,7 +5,7 @@
 MLP 784-400-400-10, batches of 32, plain SGD, every image once. First layer of smooth random receptive fields (see
 `neuroml.mlp`), the same for every method that trains it.
 
-.1 to 1 minute a seed and method on 2 CPU cores. To expect, in %: condensate_projector 94, told or not where a task
+.03 to 2 minutes a seed and method on 2 CPU cores. To expect, in %: condensate_projector 94, told or not where a task
 ends; OWM 92, DER++ with 200 examples 92, EWC 26, joint 97; on fixed features: random 96, patch condensates 99.
 """
 

@@ -79,8 +79,8 @@ def condensate_anchor(
     any, and dissolves below minus the spinodal. By default those of the top 10 % of an array condense, and stay while
     they rank in the top 30 %. The more often it was held, the slower its core moves.
 
-    Like all consolidation weight by weight it does not solve class-incremental learning: about 20 % on split MNIST is
-    to be expected whatever its strength, as for `neuroml.ewc`. It is here for completeness and as an ablation of
+    Like all consolidation weight by weight it does not solve class-incremental learning: on split MNIST 20 to 30 % is
+    to be expected, as for `neuroml.ewc`. It is here for completeness and as an ablation of
     protecting directions instead of weights.
 
     Args:
