@@ -48,16 +48,20 @@ suite = Suite(
         "condensate_memory": {"width": 800, "size": 6, "pool": 2, "mirror": True},
         "patch_random": {"width": 800, "size": 6, "pool": 2, "mirror": True},
     },
-    batch_sizes={"condensate_memory": 500, "patch_random": 500, "random_ridge": 500},
+    # What is projected costs the same for any batch, and ten times the rest: larger ones for those that project.
+    batch_sizes={
+        **dict.fromkeys(("condensate_memory", "patch_random", "random_ridge"), 500),
+        **dict.fromkeys(("owm", "gpm", "condensate_projector"), 32),
+    },
     grids={
         "naive": {"learning_rate": (0.003, 0.01, 0.03, 0.1)},
         "joint": {"learning_rate": (0.003, 0.01, 0.03, 0.1)},
         "ewc": {"learning_rate": (0.01, 0.01, 0.03, 0.03), "strength": (10.0, 1000.0) * 2},
         "si": {"learning_rate": (0.01, 0.01, 0.03, 0.03), "strength": (0.1, 1.0) * 2},
-        "owm": {"learning_rate": (0.01, 0.01, 0.03, 0.03), "alpha": (1.0, 10.0) * 2},
-        "gpm": {"learning_rate": (0.01, 0.01, 0.03, 0.03), "threshold": (0.9, 0.97) * 2},
+        "owm": {"learning_rate": (0.03, 0.03, 0.1, 0.1), "alpha": (1.0, 10.0) * 2},
+        "gpm": {"learning_rate": (0.03, 0.03, 0.1, 0.1), "threshold": (0.9, 0.97) * 2},
         "er": {"learning_rate": (0.003, 0.01, 0.03, 0.1)},
         "derpp": {"learning_rate": (0.003, 0.01, 0.03, 0.1)},
-        "condensate_projector": {"learning_rate": (0.01, 0.01, 0.03, 0.03), "scale": (0.1, 0.3) * 2},
+        "condensate_projector": {"learning_rate": (0.03, 0.03, 0.1, 0.1), "scale": (0.1, 0.3) * 2},
     },
 )
