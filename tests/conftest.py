@@ -6,27 +6,37 @@ import itertools
 import os
 import pathlib
 
-# Halves the time to compile, which is what tests wait for. Read when JAX first runs, also in programs that tests start;
-# later versions do not know the flag, and refuse to run with one that they do not know.
+# Tests wait for compilation: these halve its time. Later versions refuse to run with a flag that they do not know.
 if importlib.metadata.version("jaxlib").startswith("0.10."):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
+    flags = ("--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1")
+    os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *flags])
+
+# In the environment, before JAX is imported, so that programs that tests start have them, too.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(pathlib.Path(__file__).parent.parent / ".pytest_cache" / "jax")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"  # compiled programs stay between runs
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"  # programs here hardly run
+os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"
 
 import jax
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 
-# Tests are bound by compilation: keep compiled programs between runs.
-jax.config.update("jax_compilation_cache_dir", str(ROOT / ".pytest_cache" / "jax"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-jax.config.update("jax_disable_most_optimizations", True)  # half the time to compile; programs here hardly run
-
 gc.set_threshold(100_000, 50, 50)  # compiled programs are millions of objects, and few of them ever go
 
 _PREPARED = ROOT.parent / "shared" / "tfds"
 if _PREPARED.is_dir():
     os.environ.setdefault("TFDS_DATA_DIR", str(_PREPARED))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config, items):
+    """Fails where groups are ignored: it costs minutes, and nothing else would tell."""
+    if config.getoption("loadgroup", False):  # as xdist tells its workers
+        named = all("@" in item.nodeid for item in items if item.get_closest_marker("xdist_group"))
+        if not named:
+            raise pytest.UsageError("pytest-xdist did not name the groups of tests: it needs pytest below 9.2.")
 
 
 _MAPS = pathlib.Path("/proc/self/maps")

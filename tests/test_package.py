@@ -29,7 +29,7 @@ def test_importing_it_imports_nothing_heavy():
 
 def test_importing_it_takes_less_than_a_fifth_of_a_second_over_jax():
     program = "import jax, time; t = time.perf_counter(); import neuroml; print(time.perf_counter() - t)"
-    assert min(float(python(program).stdout) for _ in range(3)) < 0.2
+    assert any(float(python(program).stdout) < 0.2 for _ in range(3))
 
 
 @pytest.mark.parametrize("name", neuroml.__all__)

@@ -84,6 +84,7 @@ class Row(NamedTuple):
     apart: bool = True  # what it does to a layer does not depend on which others it sees
     whole: bool = False  # needs to see all layers: nothing may be masked
     penalizes: bool = True  # has a `penalty`; a rule that only gates or projects the update has none
+    branches: bool = False  # has a `lax.cond` or a loop: see `compiled` in the tests
     kin: bool = False  # an option of another row's rule: what costs much and depends on the rule alone is not asked
 
 
@@ -150,7 +151,7 @@ ROWS = [
     ),
     Row("condensate_projector", neuroml.condensate_projector, words=("activity",), last=True, penalizes=False),
     Row("gpm", neuroml.gpm, words=("activity",), last=True, penalizes=False),
-    Row("owm", neuroml.owm, words=("activity",), last=True, penalizes=False, waits=False),
+    Row("owm", neuroml.owm, words=("activity",), last=True, penalizes=False, waits=False, branches=True),
     Row(
         "cbp",
         lambda s: neuroml.cbp(WIRING, init_params, rate=s, maturity=1),
@@ -160,6 +161,7 @@ ROWS = [
         waits=False,
         whole=True,
         strengths=("rate",),
+        branches=True,
     ),
     Row(
         "decorrelation",
@@ -167,6 +169,7 @@ ROWS = [
         words=("activity",),
         waits=False,
         penalizes=False,
+        branches=True,
     ),
     Row(
         "growth",
@@ -178,6 +181,7 @@ ROWS = [
         whole=True,
         strength=0.9,
         strengths=("number", "apoptosis"),
+        branches=True,
     ),
     Row(
         "growth_plateau",
@@ -190,6 +194,7 @@ ROWS = [
         strength=0.9,
         strengths=("number", "apoptosis"),
         kin=True,
+        branches=True,
     ),
     Row("l2_init", neuroml.l2_init, waits=False),
     Row("l2_init_wasserstein", functools.partial(neuroml.l2_init, form="wasserstein"), waits=False, kin=True),
@@ -202,6 +207,7 @@ ROWS = [
         apart=False,
         penalizes=False,
         strengths=("shrink", "noise"),
+        branches=True,
     ),
     Row(
         "upgd",
@@ -229,6 +235,7 @@ ROWS = [
         penalizes=False,
         waits=False,
         whole=True,
+        branches=True,
     ),
     Row(
         "redo",
@@ -240,6 +247,7 @@ ROWS = [
         whole=True,
         strength=0.9,
         strengths=("threshold",),
+        branches=True,
     ),
     Row(
         "nanotube",
@@ -251,6 +259,7 @@ ROWS = [
         whole=True,
         strength=0.9,
         strengths=("threshold",),
+        branches=True,
     ),
     Row(
         "schwann",
@@ -271,6 +280,7 @@ ROWS = [
         whole=True,
         strength=0.9,
         strengths=("threshold",),
+        branches=True,
     ),
     Row(
         "self_normalized_resets",
@@ -281,8 +291,9 @@ ROWS = [
         waits=False,
         whole=True,
         strengths=("rejection",),
+        branches=True,
     ),
-    Row("spectral_regularization", neuroml.spectral_regularization, waits=False),
+    Row("spectral_regularization", neuroml.spectral_regularization, waits=False, branches=True),
     Row(
         "bcm",
         functools.partial(neuroml.bcm, WIRING),
@@ -331,8 +342,8 @@ ROWS = [
         strengths=("speed",),
     ),
     Row("three_factor", neuroml.three_factor, words=("value",), waits=False, penalizes=False),
-    Row("every", _every, waits=False),
-    Row("on_surprise", _on_surprise, words=("value",)),
+    Row("every", _every, waits=False, branches=True),
+    Row("on_surprise", _on_surprise, words=("value",), branches=True),
     Row(
         "agem",
         lambda strength: neuroml.agem(loss, EXAMPLE, neuroml.memory.reservoir(8), batch_size=4, strength=strength),
@@ -356,5 +367,6 @@ ROWS = [
         waits=False,
         penalizes=False,
         apart=False,
+        branches=True,
     ),
 ]
