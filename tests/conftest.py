@@ -30,15 +30,6 @@ if _PREPARED.is_dir():
     os.environ.setdefault("TFDS_DATA_DIR", str(_PREPARED))
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config, items):
-    """Fails where groups are ignored: it costs minutes, and nothing else would tell."""
-    if config.getoption("loadgroup", False):  # as xdist tells its workers
-        named = all("@" in item.nodeid for item in items if item.get_closest_marker("xdist_group"))
-        if not named:
-            raise pytest.UsageError("pytest-xdist did not name the groups of tests: it needs pytest below 9.2.")
-
-
 _MAPS = pathlib.Path("/proc/self/maps")
 _done = itertools.count(1)
 

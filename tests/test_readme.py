@@ -95,3 +95,10 @@ def test_repair_runs_with_the_settings_that_its_trials_chose():
     for method, chosen in record["chosen"].items():
         usual = {**methods[method].hyperparameters, **methods[method].options, **one.given(method, "domain")}
         assert {name: usual[name] for name in chosen} == chosen
+
+
+def test_tests_of_one_group_run_in_one_process(request):
+    """xdist names them by their group; where it cannot, as with pytest 9.2, the tests take minutes more."""
+    if not request.config.getoption("loadgroup", False):
+        pytest.skip("tests run in one process")
+    assert request.node.nodeid.endswith("@readme"), "pytest-xdist did not name the groups: it needs pytest below 9.2"
