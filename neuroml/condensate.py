@@ -88,7 +88,7 @@ def make(
       exactly, by adding their statistics. `read` can be differentiated in reverse mode with respect to x.
 
     Raises:
-      UsageError: sizes below 1, an unknown choice; later, arrays of other widths.
+      UsageError: sizes below 1, a ridge that is not above 0, an unknown choice; later, arrays of other widths.
 
     Reference:
       Additive core: Zhuang et al. 2022, "ACIL: Analytic class-incremental learning"; slots that nucleate: Platt
@@ -100,6 +100,8 @@ def make(
     >>> memory.read(memory.consolidate(state), jnp.array([[3.0]])).round(2).tolist()
     [[7.0]]
     """
+    if isinstance(ridge, float | int) and ridge <= 0:
+        raise UsageError(f"ridge={ridge} must be above 0: without it features that are tied have no solution.")
     if maps not in MAPS:
         raise unknown("kind of maps", maps, MAPS)
     places = features if keys is None else keys

@@ -82,10 +82,10 @@ def discriminant(
     padding = additive.even(width) - width
 
     def init(key):
-        state, none = inner.init(key), jnp.zeros(outputs)
+        state, number, bias = inner.init(key), jnp.zeros(outputs), jnp.zeros(outputs)
         statistics = additive.empty(width + padding, outputs)
         weights = jnp.zeros((width, outputs))
-        return LearnerState(state.params, DiscriminantState(state.opt_state, statistics, none, weights, none))
+        return LearnerState(state.params, DiscriminantState(state.opt_state, statistics, number, weights, bias))
 
     def step(state, batch, key):
         own, targets = state.opt_state, jax.nn.one_hot(batch.y, outputs)

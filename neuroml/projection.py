@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float
 
 from neuroml import core
 from neuroml.activity import patches
-from neuroml.errors import UsageError
+from neuroml.errors import UsageError, unknown
 
 # How the convolutions of a model slide: strides and padding of each layer, by path; "SAME" with stride 1 where none is.
 Windows = Mapping[str, tuple[int | tuple[int, int], str | Sequence[tuple[int, int]]]]
@@ -107,18 +107,19 @@ def inputs(tree: Any, activity: Any, windows: Windows | None = None) -> dict[str
         the inputs tells: a convolution that slides otherwise and is not named here gets the patches of stride 1.
 
     Raises:
-      UsageError: a layer has no activity, or one of another width.
+      UsageError: a layer has no activity, or one of another width; a window is for no layer.
     """
-    given = by_home(activity)
-    return {
-        home: _rows(home, layer, given, (windows or {}).get(home, (1, "SAME"))) for home, layer in layers(tree).items()
-    }
+    given, found, windows = by_home(activity), layers(tree), windows or {}
+    for home in windows:
+        if home not in found:
+            raise unknown("layer in `windows`", home, found)
+    return {home: _rows(home, layer, given, windows.get(home, (1, "SAME"))) for home, layer in found.items()}
 
 
 def second_moment(rows: Float[Array, "n inputs"]) -> Float[Array, "inputs inputs"]:
     """Returns the mean of `x xᵀ` over the rows, in float32."""
     rows = rows.astype(jnp.float32)
-    return rows.T @ rows / rows.shape[0]
+    return rows.T @ rows / max(rows.shape[0], 1)
 
 
 def gathered(
@@ -150,7 +151,9 @@ def project(
 
 
 def finite(rows: Mapping[str, Array]) -> Bool[Array, ""]:
-    """Says whether the second moments of all layers' inputs are finite numbers, of which a million can be added."""
+    """Says whether there are rows, and second moments are finite numbers, of which a million can be added."""
+    if not all(leaf.shape[0] for leaf in rows.values()):
+        return jnp.array(False)
     power = [jnp.square(leaf.astype(jnp.float32)).sum() for leaf in rows.values()]
     return jnp.all(jnp.array(power) <= LARGEST)
 

@@ -176,6 +176,9 @@ def _nucleus(
 
 
 def _squared_distances(place: Array, alive: Array, keys: Array) -> Array:
+    # Seen from the midst of the slots: far from the origin the squares below cancel in float32.
+    centre = (place * alive[:, None]).sum(0) / jnp.maximum(alive.sum(), 1)
+    keys, place = keys - centre, place - centre
     squares = jnp.sum(keys**2, -1, keepdims=True) + jnp.sum(place**2, -1) - 2 * keys @ place.T
     return jnp.where(alive, jnp.maximum(squares, 0), FAR)
 

@@ -339,7 +339,7 @@ def test_reading_other_widths_is_refused_too():
 
 @pytest.mark.parametrize(
     "settings",
-    [{"features": 0}, {"outputs": 0}, {"count": 0}, {"keys": 0}, {"maps": "onw"}],
+    [{"features": 0}, {"outputs": 0}, {"count": 0}, {"keys": 0}, {"maps": "onw"}, {"ridge": 0.0}],
     ids=str,
 )
 def test_settings_that_cannot_be(settings):

@@ -139,6 +139,8 @@ def test_activity_that_does_not_fit_is_refused():
         projection.inputs(dense, {"dense": jnp.ones((2, 4))})
     with pytest.raises(UsageError, match="grouped ones are not supported"):
         projection.inputs({"conv": {"kernel": jnp.ones((3, 3, 1, 4))}}, {"conv": jnp.ones((2, 5, 5, 2))})
+    with pytest.raises(UsageError, match="unknown layer in `windows` 'dens'. Did you mean 'dense'"):
+        projection.inputs(dense, {"dense": jnp.ones((2, 3))}, {"dens": (2, "VALID")})
 
 
 @pytest.mark.parametrize("axes", [1, 3])
@@ -181,6 +183,13 @@ def test_project_takes_held_directions_out():
 def test_finite_sees_every_layer(wrong):
     assert projection.finite({"a": jnp.ones((2, 2)), "b": jnp.ones((1, 3))})
     assert not projection.finite({"a": jnp.ones((2, 2)), "b": jnp.ones((1, 3)).at[0, 2].set(wrong)})
+
+
+def test_a_batch_without_examples_is_passed_over():
+    rows = jnp.zeros((0, 2))
+    assert not projection.finite({"a": jnp.ones((2, 2)), "b": rows})
+    kept = projection.gathered(jnp.eye(2), jnp.ones(()), rows, jnp.array(False))
+    jax.tree.map(np.testing.assert_array_equal, kept, (jnp.eye(2), jnp.ones(())))
 
 
 def test_finite_bounds_what_the_rows_sum_to():

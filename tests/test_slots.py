@@ -226,3 +226,10 @@ def test_sizes_that_cannot_be(sizes):
 def test_examples_that_do_not_split_into_groups(nucleus):
     with pytest.raises(UsageError, match="groups of nucleus"):
         slots.absorb(slots.empty(1, 1, 1), column(1, 2, 3), jnp.ones((3, 1)), radius=1.0, nucleus=nucleus)
+
+
+def test_distances_far_from_the_origin_are_those_near_it():
+    state, _ = absorb(slots.empty(2, 3, 1), jnp.array([[0.0, 0, 0], [2, 1, 0]]), jnp.ones((2, 1)), 0.5)
+    keys = jnp.array([[0.5, 0.25, 0.125]])
+    far = state._replace(place=state.place + 4096)
+    np.testing.assert_array_equal(slots.squared_distances(far, keys + 4096), slots.squared_distances(state, keys))

@@ -83,7 +83,7 @@ class KWinners(nnx.Module):
         if not x.ndim or x.shape[-1] != self.size:
             raise UsageError(f"KWinners of size {self.size} needs as many features, not an x of shape {x.shape}.")
         won = self.won(x)
-        if update and not self.use_running_average:
+        if update and not self.use_running_average and x.size:
             driven = winning(jax.lax.stop_gradient(x), self.winners) & (x != 0)  # of equal zeros the first would win
             share = driven.reshape(-1, self.size).mean(0)
             self.excitability[...] = self.decay * self.excitability[...] + (1 - self.decay) * share

@@ -133,13 +133,14 @@ def cbp(
 
 
 def _judge(state: CBPState, old: Record, answers: Array, ratio: Array) -> Record:
-    """Returns the record after one more batch."""
+    """Returns the record after one more batch; that of neurons which are not finite in it stays."""
     age = old.age + 1
     mean = state.decay * old.mean + (1 - state.decay) * answers.mean(0)
     corrected = mean / (1 - state.decay**age)
     contribution = jnp.abs(answers - corrected).mean(0) * ratio
     utility = state.decay * old.utility + (1 - state.decay) * contribution
-    return Record(utility, mean, age, old.due)
+    ok, new = jnp.isfinite(utility), old._replace(utility=utility, mean=mean, age=age)
+    return jax.tree.map(lambda after, before: jnp.where(ok, after, before) if before.ndim else before, new, old)
 
 
 def _choose(state: CBPState, record: Record, draw: Array | None) -> tuple[Array, Record]:

@@ -102,7 +102,7 @@ def condensate_projector(
       through. A batch whose inputs are not finite, or too large to be squared, leaves the core unharmed.
 
     Raises:
-      UsageError: no layer among the weights, an activity that does not fit, a rank below 1.
+      UsageError: no layer among the weights, an activity that does not fit, a rank below 1, a negative number.
 
     Reference:
       Zeng et al. 2019, "Continual learning of context-dependent processing in neural networks", Nature Machine
@@ -124,6 +124,9 @@ def condensate_projector(
         raise UsageError(f"rank={rank} must be at least 1.")
     given = {"strength": strength, "scale": scale, "evaporation": evaporation, "binding": binding}
     given |= {"hardness": hardness, "kept": kept}
+    for name, value in given.items():
+        if isinstance(value, float | int) and value < 0:
+            raise UsageError(f"{name}={value} must not be negative.")
 
     def mix(rows):
         return jax.random.permutation(jax.random.key(0), rows, axis=1) if shuffled else rows
@@ -160,8 +163,9 @@ def _ranks(sizes: dict[str, int], rank: int | None, max_bytes: int | None) -> di
 
 def _blank(sizes: dict[str, int], rank: int | None, max_bytes: int | None) -> dict[str, Condensate]:
     def one(inputs, held):
-        shell, basis, none = jnp.zeros((inputs, inputs)), jnp.eye(inputs, held), jnp.zeros(held)
-        return Condensate(shell, jnp.zeros(()), basis, none, none, none, jnp.zeros(()))
+        shell, basis = jnp.zeros((inputs, inputs)), jnp.eye(inputs, held)
+        energy, valence, occupancy = (jnp.zeros(held) for _ in range(3))  # apart: a buffer cannot be donated twice
+        return Condensate(shell, jnp.zeros(()), basis, energy, valence, occupancy, jnp.zeros(()))
 
     return {home: one(sizes[home], held) for home, held in _ranks(sizes, rank, max_bytes).items()}
 

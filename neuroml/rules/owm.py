@@ -9,6 +9,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
 from neuroml import core, projection
+from neuroml.errors import UsageError
 
 
 class OWMState(NamedTuple):
@@ -70,7 +71,7 @@ def owm(
       or too large to be squared, leaves the projectors unharmed. Memory is inputs^2 for each layer.
 
     Raises:
-      UsageError: no layer among the weights, or an activity that does not fit.
+      UsageError: no layer among the weights, an activity that does not fit, or an alpha that is not above 0.
 
     Reference:
       Zeng, Chen, Cui, Yu 2019, "Continual learning of context-dependent processing in neural networks", Nature Machine
@@ -90,6 +91,8 @@ def owm(
     [0.0, 1.0]
     """
     given = {"strength": strength, "alpha": alpha, "alpha_decay": alpha_decay}
+    if isinstance(alpha, float | int) and alpha <= 0:
+        raise UsageError(f"alpha={alpha} must be above 0.")
 
     def init(params):
         blank = lambda sizes: {home: jnp.eye(inputs) for home, inputs in sizes.items()}
@@ -100,7 +103,8 @@ def owm(
         del params
         state = core.live(state, **given)
         rows = projection.inputs(updates, jax.tree.map(_mean, activity), windows)
-        ok, alpha_now = projection.finite(rows), state.alpha * state.alpha_decay**state.steps
+        ok, decayed = projection.finite(rows), state.alpha * state.alpha_decay**state.steps
+        alpha_now = jnp.maximum(decayed, jnp.finfo(jnp.float32).tiny)  # 0 / 0 where an input is zero, too
         roots = {home: _sharpened(root, rows[home], alpha_now, ok) for home, root in state.roots.items()}
         project = lambda root, step: step - state.strength * (step - root @ (root.T @ step))
         steps = {home: project(roots[home], step) for home, step in projection.matrices(updates).items()}

@@ -120,6 +120,14 @@ def test_kwinners_in_a_stock_model_under_jit_vmap_and_eval():
     assert layer.excitability[...].any()
 
 
+def test_a_batch_without_examples_leaves_excitability_alone():
+    layer = neuroml.KWinners(3, 1)
+    layer(jnp.ones((2, 3)))
+    before = layer.excitability[...]
+    assert layer(jnp.zeros((0, 3))).shape == (0, 3)
+    np.testing.assert_array_equal(layer.excitability[...], before)
+
+
 def test_kwinners_that_cannot_be_raise():
     for winners in (0, 9):
         with pytest.raises(UsageError, match=f"winners={winners} must be at least 1 and at most size=8"):

@@ -160,6 +160,19 @@ def test_the_control_spares_the_immature_too():
         assert np.diff(np.flatnonzero(lot[:, j])).min() > 5
 
 
+def test_a_batch_that_is_not_finite_is_passed_over_by_the_neurons_in_it():
+    tx, params = neuroml.cbp(NAMES, network, rate=0.0), network(KEY)
+    activity = {"a": jnp.ones((2, 3)), "b": jax.random.normal(KEY, (2, 6)), "c": jax.random.normal(KEY, (2, 5))}
+    _, before = tx.update(params, tx.init(params), params, activity=activity, key=KEY)
+    broken = activity | {"b": activity["b"].at[0, 2].set(jnp.nan)}
+    _, after = tx.update(params, before, params, activity=broken, key=KEY)
+    old, new = before.records["first"], after.records["first"]
+    for name in ("utility", "mean", "age"):
+        changed = np.asarray(getattr(new, name) != getattr(old, name))
+        np.testing.assert_array_equal(changed, np.arange(6) != 2, err_msg=name)
+    assert jnp.isfinite(new.utility).all()
+
+
 def test_mistakes_are_named():
     with pytest.raises(UsageError, match="unknown choice 'utilty'. Did you mean 'utility'"):
         neuroml.cbp(NAMES, network, choose="utilty")

@@ -145,6 +145,8 @@ def test_state_may_be_donated_beside_the_weights(row, key):
     words = words_of(key, params) | {"all_params": None}
     words.pop("a_word_that_no_rule_knows")
     step = jax.jit(lambda p, s, w: tx.update(p, s, p, **w), donate_argnums=(0, 1))
+    fresh = jax.tree.map(jnp.copy, params)
+    step(fresh, tx.init(fresh), words)  # fails where a state holds one buffer twice
     state = neuroml.consolidate(tx.init(params), params, **lasting(params))
     step(params, state, words)  # fails where the state holds the very buffers of the weights
 

@@ -8,6 +8,7 @@ import pytest
 
 import neuroml
 from neuroml.activity import patches
+from neuroml.errors import UsageError
 
 KEY = jax.random.key(0)
 DENSE = {"kernel": jnp.zeros((3, 2)), "bias": jnp.zeros(2)}
@@ -95,6 +96,16 @@ def test_a_batch_that_is_not_finite_leaves_the_projector_alone(wrong):
     state = after_batches(rule, DENSE, jax.random.normal(KEY, (2, 4, 3)))
     _, after = rule.update(DENSE, state, DENSE, activity=jnp.ones((4, 3)).at[1, 1].set(wrong))
     jax.tree.map(np.testing.assert_array_equal, after, state)
+
+
+def test_an_alpha_that_has_decayed_to_nothing_leaves_numbers():
+    rule, params = neuroml.owm(alpha_decay=0.1), {"kernel": jnp.zeros((2, 1))}
+    state = rule.init(params)._replace(steps=jnp.int32(100))  # .1 ** 100 is 0 in float32
+    for x in (jnp.ones((1, 2)), jnp.zeros((1, 2))):
+        _, state = rule.update(params, state, params, activity=x)
+    assert jnp.isfinite(state.roots[""]).all()
+    with pytest.raises(UsageError, match="alpha=0.0 must be above 0"):
+        neuroml.owm(alpha=0.0)
 
 
 def test_a_long_stream_of_large_inputs_keeps_a_projector():
