@@ -58,10 +58,10 @@ suite = Suite(
         "joint": {"learning_rate": (0.003, 0.01, 0.03, 0.1)},
         "ewc": {"learning_rate": (0.01, 0.01, 0.03, 0.03), "strength": (10.0, 1000.0) * 2},
         "si": {"learning_rate": (0.01, 0.01, 0.03, 0.03), "strength": (0.1, 1.0) * 2},
-        "owm": {"learning_rate": (0.03, 0.03, 0.1, 0.1), "alpha": (1.0, 10.0) * 2},
-        "gpm": {"learning_rate": (0.03, 0.03, 0.1, 0.1), "threshold": (0.9, 0.97) * 2},
+        "owm": {"learning_rate": (0.1, 0.1, 0.3, 0.3), "alpha": (1.0, 10.0) * 2},
+        "gpm": {"learning_rate": (0.1, 0.1, 0.3, 0.3), "threshold": (0.9, 0.97) * 2},
         "er": {"learning_rate": (0.003, 0.01, 0.03, 0.1)},
         "derpp": {"learning_rate": (0.003, 0.01, 0.03, 0.1)},
-        "condensate_projector": {"learning_rate": (0.03, 0.03, 0.1, 0.1), "scale": (0.1, 0.3) * 2},
+        "condensate_projector": {"learning_rate": (0.1, 0.1, 0.3, 0.3), "scale": (0.1, 0.3) * 2},
     },
 )
