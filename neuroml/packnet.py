@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Int
 
 from neuroml import losses, projection
-from neuroml.errors import UsageError
+from neuroml.errors import UsageError, unknown
 from neuroml.learner import Learner, LearnerState, StepInfo, Task
 
 
@@ -49,7 +49,8 @@ def packnet(
       A `Learner` that must be told the task at test time, and where one ends.
 
     Raises:
-      UsageError: a share out of range, `dense_steps` below 1, or, at `init`, a network without kernels beside its head.
+      UsageError: a share out of range, `dense_steps` below 1, or, at `init`, a `head` that is no layer, or a network
+        without kernels beside it.
 
     Reference:
       Mallya and Lazebnik 2018, "PackNet: adding multiple tasks to a single network by iterative pruning", CVPR.
@@ -70,18 +71,15 @@ def packnet(
     if dense_steps < 1 or not 0 < pruned < 1:
         raise UsageError(f"dense_steps={dense_steps} must be at least 1, and pruned={pruned} between 0 and 1.")
 
-    def kernels(params: Any) -> set[int]:
-        found = {layer.kernel for home, layer in projection.layers(params).items() if home != head}
-        if not found:
-            raise UsageError(f"packnet prunes kernels, and the network has none beside its {head!r}.")
-        return found
-
     def split(params: Any) -> tuple[set[int], set[int]]:
         """Returns the places of kernels and of biases among the leaves, those of the head left out."""
-        packed = kernels(params)
         layers = projection.layers(params)
-        spared = {place for place in layers[head][:2] if place is not None} if head in layers else set()
-        return packed, set(range(len(jax.tree.leaves(params)))) - packed - spared
+        if head not in layers:
+            raise unknown("layer as `head`", head, layers)
+        packed = {layer.kernel for home, layer in layers.items() if home != head}
+        if not packed:
+            raise UsageError(f"packnet prunes kernels, and the network has none beside its {head!r}.")
+        return packed, set(range(len(jax.tree.leaves(params)))) - packed - set(layers[head][:2])
 
     def each(change: Any, params: Any, *trees: Any) -> Any:
         """Maps `change(kind, leaves...)` over all leaves, with "kernel", "bias" or "head" for its kind."""
@@ -98,13 +96,7 @@ def packnet(
 
     def prune(state: LearnerState) -> LearnerState:
         own = state.opt_state
-
-        def keeps(weight, owner):
-            size = jnp.where(owner == 0, jnp.abs(weight), jnp.inf).ravel()  # free ones first, the smallest first
-            last = jnp.round(pruned * (owner == 0).sum()).astype(int)
-            return (owner == 0) & (jnp.abs(weight) >= jnp.sort(size)[last])
-
-        claim = lambda kind, w, o: jnp.where(keeps(w, o), own.current + 1, o) if kind == "kernel" else o
+        claim = lambda kind, w, o: jnp.where(_kept(w, o == 0, pruned), own.current + 1, o) if kind == "kernel" else o
         owner = each(claim, state.params, own.owner)
         cut = lambda kind, w, o: jnp.where(o == 0, 0, w).astype(w.dtype) if kind == "kernel" else w
         return LearnerState(each(cut, state.params, owner), own._replace(owner=owner))
@@ -154,3 +146,13 @@ def packnet(
         return {"free weights": jnp.concatenate([(owner == 0).ravel() for owner in owners]).mean()}
 
     return Learner(init, step, consolidate, predict, report=report)
+
+
+def _kept(weight: Array, free: Bool[Array, "..."], pruned: float) -> Bool[Array, "..."]:
+    """Says which of the free weights a task keeps: all but the share `pruned` that is smallest in magnitude."""
+    size = jnp.where(free, jnp.abs(weight), jnp.inf).ravel()  # free ones first, the smallest first
+    cut = jnp.round(pruned * free.sum()).astype(int)
+    # By rank, not by the size at the cut: free weights restart at zero, and those behind dead pixels stay there, so
+    # that many may be as small as the last one that is pruned.
+    large = jnp.zeros(size.shape, bool).at[jnp.argsort(size)].set(jnp.arange(size.size) >= cut)
+    return free & large.reshape(weight.shape)
