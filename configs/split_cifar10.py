@@ -36,6 +36,11 @@ suite = Suite(
     ),
     seeds=3,
     hyperparameters={
+        "naive": {"learning_rate": 0.1},
+        "joint": {"learning_rate": 0.1},
+        "si": {"learning_rate": 0.03, "strength": 0.1},
+        "er": {"learning_rate": 0.03},
+        "derpp": {"learning_rate": 0.03},
         "condensate_memory": {"ridge": 0.01},
         "patch_random": {"ridge": 0.01},
         "random_ridge": {"ridge": 0.01},
