@@ -38,7 +38,9 @@ suite = Suite(
     hyperparameters={
         "naive": {"learning_rate": 0.1},
         "joint": {"learning_rate": 0.1},
+        "ewc": {"learning_rate": 0.03, "strength": 10.0},
         "si": {"learning_rate": 0.03, "strength": 0.1},
+        "gpm": {"learning_rate": 0.1, "threshold": 0.9},
         "er": {"learning_rate": 0.03},
         "derpp": {"learning_rate": 0.03},
         "condensate_memory": {"ridge": 0.01},
