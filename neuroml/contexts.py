@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, PRNGKeyArray
 
-from neuroml import units
+from neuroml import projection, units, wiring
 from neuroml.errors import UsageError
-from neuroml.learner import Learner, LearnerState, Task, make_learner
+from neuroml.learner import Learner, LearnerState, Task, inside, make_learner
 
 
 def separate(inner: Learner, tasks: int) -> Learner:
@@ -57,7 +57,8 @@ def gated(task: Task, transform: optax.GradientTransformation, tasks: int, share
       share: of the neurons that are silent in a task, in [0, 1); 0 is inert.
 
     Raises:
-      UsageError: a share out of range; at `init`, a network without wiring.
+      UsageError: a share out of range; at `init`, a network without wiring, or whose wiring names a normalization of
+        neurons (`layer_norm`): it comes after the gate, so that the silent would answer.
 
     Reference:
       Masse, Grant, Freedman 2018, "Alleviating catastrophic forgetting using context-dependent gating and synaptic
@@ -76,7 +77,9 @@ def gated(task: Task, transform: optax.GradientTransformation, tasks: int, share
 
     def init(key):
         state = plain.init(key)
-        off = _drawn(jax.random.fold_in(key, 1), populations(task, state.params), tasks, share)
+        found = populations(task, state.params)
+        _check_norms(task, state.params, found)
+        off = _drawn(jax.random.fold_in(key, 1), found, tasks, share)
         return state._replace(opt_state=GatedState(state.opt_state, off))
 
     def step(state, batch, key):
@@ -93,7 +96,7 @@ def gated(task: Task, transform: optax.GradientTransformation, tasks: int, share
         learner, inner = of(state, batch.task[0])
         return learner.predict(inner, batch)
 
-    return Learner(init, step, consolidate, predict)
+    return Learner(init, step, consolidate, predict, destroy=inside(plain.destroy))
 
 
 def _at(state: LearnerState, task: Array) -> LearnerState:
@@ -102,9 +105,26 @@ def _at(state: LearnerState, task: Array) -> LearnerState:
 
 def populations(task: Task, params: Any) -> dict[str, units.Units]:
     """Returns the neurons between layers that a task may gate."""
+    return units.find(_names(task, params), params)
+
+
+def _names(task: Task, params: Any) -> Any:
     if task.network.wiring is None:
         raise UsageError("gates belong to neurons, and the network has no wiring: give its `Network` one.")
-    return units.find(task.network.wiring(params), params)
+    return task.network.wiring(params)
+
+
+def _check_norms(task: Task, params: Any, found: dict[str, units.Units]) -> None:
+    """Refuses neurons that own arrays of no layer: what a normalization adds is not among what a gate cuts."""
+    paths = list(wiring.by_path(params))
+    cut = {paths[place] for layer in projection.layers(params).values() for place in layer[:2] if place is not None}
+    names = wiring.by_path(_names(task, params), is_leaf=lambda node: isinstance(node, tuple))
+    for path, axes in names.items():
+        if len(axes) == 1 and axes[0] in found and path not in cut:
+            raise UsageError(
+                f"{path} belongs to neurons and to no layer (a normalization?): it would make silent neurons answer. "
+                "Use a network without `layer_norm`."
+            )
 
 
 def _drawn(key: PRNGKeyArray, found: dict[str, units.Units], tasks: int, share: float) -> dict[str, Array]:

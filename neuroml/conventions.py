@@ -83,7 +83,7 @@ def translate(library: str, strength: float, *, examples: int, batch_size: int =
 
     Where a code has one anchor and a gamma (Mammoth, contilab, van de Ven's online EWC), that is our `anchors="latest"`
     and `decay`. Van de Ven's code can also sample labels, or take those of the data or the predictions, at the same
-    scale: give `neuroml.fisher` the `labels` "sampled", "true" or "predicted". CLArena squares the gradients of batches
+    scale: give `neuroml.fisher` the `labels` "sample", "true" or "predicted". CLArena squares the gradients of batches
     times their size; its labels, half and anchors were not read, and it is not among these.
 
     Args:

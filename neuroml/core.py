@@ -5,10 +5,16 @@ A rule is made by `rule(init, update)` and holds its state in a NamedTuple that 
     consolidate(self, params, **context) -> Self      what was learnt becomes lasting
     penalty(self, params, **context) -> scalar        the scalar whose gradient `update` adds
 
-and, for logs, `report(self) -> {name: scalar}`. Its `anchors` are the names of fields that hold
-weights as they once were, which `neuroml.renewal` so tells from moments. The functions `consolidate`, `penalty`,
-`report` and `describe` below find every such state wherever Optax nested it (`chain`, `named_chain`, `masked`,
-`partition`, `MultiSteps`, `inject_hyperparams`) and inside an `nnx.Optimizer`.
+and, for logs, `report(self) -> {name: scalar}`. What it holds in trees like the weights are moments to
+`neuroml.renewal`, zero for a new weight, but for what it declares otherwise:
+
+    anchors = (names)               fields that hold weights as they once were: there the new weight
+    untouched = (names)             fields that are not about single weights of this network: they stay
+    fresh(self) -> {name: scalar}   fields in which a new weight begins with that number
+    unresizable = "name: why not"   it cannot go on in a larger network, and `neuroml.resize` says so
+
+The functions `consolidate`, `penalty`, `report` and `describe` below find every such state wherever Optax nested it
+(`chain`, `named_chain`, `masked`, `partition`, `MultiSteps`, `inject_hyperparams`) and inside an `nnx.Optimizer`.
 """
 
 import inspect

@@ -112,4 +112,12 @@ def discriminant(
         answers = represent(state.params, batch) @ own.weights + own.bias
         return losses.mask_outputs(answers, batch.active & (own.number > 0))
 
-    return Learner(init, step, inside(inner.consolidate), predict, prepare=inside(inner.prepare), settle=settle)
+    return Learner(
+        init,
+        step,
+        inside(inner.consolidate),
+        predict,
+        prepare=inside(inner.prepare),
+        settle=settle,
+        destroy=inside(inner.destroy),
+    )

@@ -132,10 +132,13 @@ def icarl(
       normalized: scales features to length 1, as in the paper; Mammoth's code does not.
       herding: where a task ends, exemplars are chosen among the examples that `consolidate` is given (`herd`); until
         then, and without it, they are a random sample of their class.
-      layer: whose inputs are the features.
+      layer: whose inputs are the features, by its path, such as "layers/1".
 
     Returns:
       A `Learner` that must be told where a task ends.
+
+    Raises:
+      UsageError: a capacity that is no multiple of `outputs`; at `init`, the network has no such layer.
 
     Reference:
       Rebuffi, Kolesnikov, Sperl, Lampert 2017, "iCaRL: incremental classifier and representation learning", CVPR.

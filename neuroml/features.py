@@ -96,8 +96,8 @@ def patch_condensates(
       A `FeatureMap` for images [n, height, width, channels] in [0, 1].
 
     Raises:
-      UsageError: settings below 1; at `fit`, when these are no images, a patch does not fit into the image or a region
-        would be empty.
+      UsageError: settings below 1; at `fit`, when these are no images, a patch does not fit into the image, is a single
+        value (less its mean it is 0) or a region would be empty.
 
     Reference:
       Coates and Ng 2011, "The importance of encoding versus training with sparse coding and vector quantization". How
@@ -151,6 +151,8 @@ def _flat(images: Array) -> Float[Array, "n pixels"]:
 def _check_room(images: Array, size: int, pool: int, stride: int) -> None:
     if images.ndim != 4:
         raise UsageError(f"images have the shape [n, height, width, channels], not {images.shape}.")
+    if size * images.shape[3] == 1:
+        raise UsageError("a patch of size=1 on one channel is its own mean and tells nothing: take a larger size.")
     positions = [(side - size) // stride + 1 for side in images.shape[1:3]]
     if min(positions) < pool:
         raise UsageError(

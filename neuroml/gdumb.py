@@ -1,5 +1,6 @@
 """GDumb: store examples, and learn from nothing but them when an answer is needed."""
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -14,11 +15,20 @@ from neuroml.streams.stream import Batch
 LOWEST = 0.01  # where the cosine of the learning rate ends, as a share of where it begins
 
 
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Generator:
+    """Which random numbers the data of a key stands for. A tree node without leaves."""
+
+    name: Any  # as `jax.random.key_impl` has it
+
+
 class GDumbState(NamedTuple):
     """Beside the weights: what is stored, and what the training draws from."""
 
     memory: memory.MemoryState
     key: jax.Array  # the data of a key, always the same: settling twice is settling once
+    generator: Generator
 
 
 def gdumb(
@@ -75,7 +85,8 @@ def gdumb(
     pupil = make_learner(task, optax.chain(transform, falling))
 
     def init(key):
-        own = GDumbState(store.init(example), jax.random.key_data(key))
+        generator = Generator(jax.random.key_impl(key))
+        own = GDumbState(store.init(example), jax.random.key_data(key), generator)
         return LearnerState(pupil.init(key).params, own)
 
     def step(state, batch, key):
@@ -88,7 +99,8 @@ def gdumb(
         return pupil.step(state, memory.sample(stored, batch_size, for_draw), for_step)[0], None
 
     def settle(state):
-        stored, key = state.opt_state.memory, jax.random.wrap_key_data(state.opt_state.key)
+        own, stored = state.opt_state, state.opt_state.memory
+        key = jax.random.wrap_key_data(own.key, impl=own.generator.name)
         keys = jax.random.split(jax.random.fold_in(key, 1), steps)
         taught, _ = jax.lax.scan(lambda one, key: lesson(stored, one, key), pupil.init(key), keys)
         some = memory.stored(stored).any()

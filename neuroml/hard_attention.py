@@ -8,7 +8,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from neuroml import losses, units
+from neuroml import losses, units, wiring
 from neuroml.contexts import populations
 from neuroml.errors import UsageError
 from neuroml.learner import Learner, LearnerState, StepInfo, Task
@@ -47,8 +47,8 @@ def hard_attention(
         step of a weight that joins neurons i and j is multiplied by 1 - min(used_i, used_j)
 
     Inputs and outputs have no mask: a first-layer weight is held as its neuron is used. The head is not held: outputs
-    belong to one task each, and their weights learn in that task only. Arrays of no layer (a normalization's) never
-    learn.
+    belong to one task each, and their weights learn in that task only, as a task's embeddings do, whatever the
+    optimizer (weight decay, say) makes of them. Arrays of no layer (a normalization's) never learn.
 
     Args:
       task: the network, whose wiring must name its neurons.
@@ -118,8 +118,8 @@ def hard_attention(
         slopes = jax.tree.map(lambda slope, at: slope * _steeper(at, s, sharpness), slopes, own.embeddings)
         updates: Any
         updates, inner = transform.update((grads, slopes), own.inner, learnt)
-        moves, shifts = updates
-        embeddings = optax.apply_updates(own.embeddings, shifts)
+        moves = jax.tree.map(jnp.multiply, updates[0], _answering(task, state.params, batch))
+        embeddings = optax.apply_updates(own.embeddings, _at(number, updates[1]))
         bounded = jax.tree.map(lambda rows: jnp.clip(rows, -LARGEST_EMBEDDING, LARGEST_EMBEDDING), embeddings)
         own = own._replace(inner=inner, embeddings=bounded, count=own.count + 1)
         right = losses.correct(logits, batch.y).mean()
@@ -140,6 +140,22 @@ def hard_attention(
         return {f"used {name}": used.mean() for name, used in state.opt_state.used.items()}
 
     return Learner(init, step, consolidate, predict, report=report)
+
+
+def _at(number: Array, shifts: Any) -> Any:
+    """Returns steps of embeddings with those of other tasks at 0: an optimizer may move what has no slope."""
+    return jax.tree.map(lambda rows: jnp.where(jnp.arange(len(rows))[:, None] == number, rows, 0), shifts)
+
+
+def _answering(task: Task, params: Any, batch: Batch) -> Any:
+    """Returns a tree like the weights: 0 where they make an output that is switched off, else 1."""
+    wire: Any = task.network.wiring  # never None: `populations` has refused that
+    names, active = wire(params), batch.active.any(0)
+    axes = jax.tree.leaves(names, is_leaf=lambda node: isinstance(node, tuple))
+    read = {one[-2] for one in axes if len(one) > 1}
+    sizes = wiring.populations(names, params)
+    outputs = [name for name, size in sizes.items() if name not in read and size == active.size]
+    return wiring.spread({name: active for name in outputs}, names, params)
 
 
 def _taken(gates: Masks, used: Masks) -> Float[Array, ""]:

@@ -50,7 +50,8 @@ def imagined(
       samples: how many inputs are drawn.
 
     Raises:
-      UsageError: the first layer is a convolution, whose core knows patches and not whole inputs, or has no bias.
+      UsageError: the first layer is a convolution, whose core knows patches and not whole inputs, or has no bias; a
+        convolution reads neurons, and what is drawn has no places for its patches.
 
     Reference: none that we know; Gaussian feature replay (FeTrIL, FeCAM and others) draws features, not inputs, and
     rehearses them, where this only fills rows of second moments.
@@ -61,6 +62,7 @@ def imagined(
             f"inputs are imagined from the core of a dense first layer with a bias; {first!r} is none: without "
             "imagining (`growth.imagines=False`), answers that new neurons would have given before are not held."
         )
+    _check_readers(params, found)
     core = state.layers[first]
     total = jnp.maximum(held(core)[-1, -1], 1e-6)  # the input of the bias is 1, so this counts consolidations
     rows = projection.inputs(params, capture(_drawn(core, total, key, samples)))
@@ -73,6 +75,16 @@ def imagined(
             filled = rebuilt(layers[home], _completed(held(layers[home]), moment, new))
             layers[home] = jax.tree.map(lambda a, b, known=known: jnp.where(known, a, b), filled, layers[home])
     return state._replace(layers=layers)
+
+
+def _check_readers(params: Any, found: Mapping[str, units.Units]) -> None:
+    layers = projection.layers(params)
+    for home in (home for part in found.values() for home in part.readers):
+        if len(layers[home].shape) != 2:
+            raise UsageError(
+                f"convolution {home!r} reads neurons that may grow: inputs are imagined as vectors, which have no "
+                "places for its patches. Leave its channels without names, or set `growth.imagines=False`."
+            )
 
 
 def _completed(known: Array, drawn: Array, new: Bool[Array, " inputs"]) -> Float[Array, "inputs inputs"]:

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from neuroml import quadratic
@@ -45,6 +47,10 @@ def fisher(
 
     Returns:
       A tree like `params`, float32.
+
+    Raises:
+      UsageError: no examples, an unknown choice of labels, or targets of another number than the inputs or out of
+        range (not seen where `jit` traces them).
 
     Reference:
       Kirkpatrick et al. 2017, PNAS; on how these choices change EWC: van de Ven 2025, ICLR blog posts; on why the
@@ -109,8 +115,18 @@ def _one_label(labels: str, logits: Array, targets: Array | None, key: Any) -> A
             raise MissingWordError(f'fisher(labels="{labels}") needs the labels of the inputs as `targets=`.')
         if targets.shape != logits.shape[:1]:
             raise UsageError(f"targets have shape {targets.shape}, and there are {logits.shape[0]} inputs.")
+        _check_range(targets, logits.shape[1])
         return targets
     raise unknown("choice of Fisher labels", labels, FISHER_LABELS)
+
+
+def _check_range(targets: Array, classes: int) -> None:
+    if isinstance(targets, jax.core.Tracer):
+        return
+    given = np.asarray(targets)  # in NumPy: inside `jit`, JAX would trace even what is known
+    lowest, highest = given.min(), given.max()
+    if lowest < 0 or highest >= classes:
+        raise UsageError(f"targets are in 0..{classes - 1}, and these range from {lowest} to {highest}.")
 
 
 def _nonempty(rows: Array) -> Array:

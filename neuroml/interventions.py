@@ -87,9 +87,12 @@ def _lesion_of(chosen: Mapping[str, Any], found: dict[str, units.Units], params:
 def injured(inner: Learner, wiring: Callable[[Any], Any], share: Share, at: int, *, part: str = "neurons") -> Learner:
     """Destroys a share of a learner's neurons or synapses, others for each key, or chosen ones, before its step `at`.
 
-    What is destroyed becomes zero, as do the optimizer's moments there (`Learner.destroy`). A neuron without incoming
-    and outgoing weights gets no gradient: it stays dead until something repairs it. A synapse can grow again. What a
-    rule remembers of the destroyed weights, such as the anchors of `neuroml.ewc`, is stored elsewhere and stays.
+    What is destroyed becomes zero. So do the optimizer's moments there in a learner of `make_learner`, in `gated` ones,
+    and in those that train one of these inside: `recall`, `discriminant`, `conditioned` and interventions. All others
+    (`separate`, `hard_attention`, `packnet`, `icarl`, generative ones) keep them, so that momentum may go on
+    moving the destroyed weights for a while. A neuron without incoming and outgoing weights gets no gradient: it stays
+    dead until something repairs it. A synapse can grow again. What a rule remembers of the destroyed weights, such as
+    the anchors of `neuroml.ewc`, is stored elsewhere and stays.
 
     Args:
       inner: any learner whose weights have names.

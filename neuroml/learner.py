@@ -77,7 +77,11 @@ def _nothing_to_see(state: LearnerState, batch: Batch) -> dict[str, Array]:
 
 
 class Learner(NamedTuple):
-    """Pure functions over a `LearnerState`; what has a default does nothing in a network that learns by gradient."""
+    """Pure functions over a `LearnerState`; what has a default does nothing in a network that learns by gradient.
+
+    The default of `destroy` sets weights to zero and knows of no moments: `make_learner` clears those of its optimizer,
+    and so does a learner around another that hands `destroy` on.
+    """
 
     init: Callable[[Any], LearnerState]  # (key) -> state
     step: Callable[..., tuple[LearnerState, StepInfo]]  # (state, batch, key) -> (state, info)
@@ -156,8 +160,10 @@ def make_learner(
         return state._replace(opt_state=core.consolidate(state.opt_state, state.params, **words))
 
     def destroy(state, destroyed):
-        forget = lambda moment, gone: jnp.where(gone, 0, moment).astype(moment.dtype)
-        cleared = optax.tree.map_params(tx, forget, state.opt_state, destroyed)
+        def forget(moment, gone):  # what `optax.masked` hides from a part of the optimizer has no moment there
+            return moment if core.is_hidden(moment) else jnp.where(gone, 0, moment).astype(moment.dtype)
+
+        cleared = optax.tree.map_params(tx, forget, state.opt_state, destroyed, is_leaf=core.is_hidden)
         # What our rules remember stays: anchors and starting points are stored elsewhere.
         keep = lambda old, new: old if core.is_rule(old) else new
         opt_state = jax.tree.map(keep, state.opt_state, cleared, is_leaf=core.is_rule)

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from neuroml import losses
+from neuroml import losses, projection
 from neuroml.condensate import Condensate, CondensateState
+from neuroml.errors import unknown
 from neuroml.features import FeatureMap
 from neuroml.learner import Learner, LearnerState, StepInfo, Task, inner_state, inside
 from neuroml.streams.stream import Batch
@@ -84,6 +85,7 @@ def recall(
         prepare=inside(inner.prepare),
         settle=settle,
         report=lambda state: {**inner.report(inner_state(state)), **_report(state.opt_state.memory)},
+        destroy=inside(inner.destroy),
         context=(lambda state, batch: memory.context(state.opt_state.memory, keys(state.params, batch)))
         if contexts
         else None,
@@ -120,8 +122,19 @@ def of_features(features: FeatureMap, scale: float) -> Callable[[Any, Batch], Ar
 
 
 def of_trunk(task: Task, layer: str) -> Callable[[Any, Batch], Array]:
-    """Returns `represent` for what enters a layer of the network, such as its "head"."""
-    return lambda params, batch: task.capture(params, batch)[1][layer]
+    """Returns `represent` for what enters a layer of the network, by its path, such as "head" or "layers/1".
+
+    Raises:
+      UsageError: when asked, the network has no such layer.
+    """
+
+    def represent(params, batch):
+        inputs = projection.by_home(task.capture(params, batch)[1])
+        if layer not in inputs:
+            raise unknown("layer", layer, inputs)
+        return inputs[layer]
+
+    return represent
 
 
 def directions(represent: Callable[[Any, Batch], Array]) -> Callable[[Any, Batch], Array]:

@@ -25,11 +25,13 @@ def renewal(
 
     Every array in the state of `base` that is like the weights (momentum, both moments of Adam, importance, whatever a
     chain holds) becomes zero where a weight enters or leaves a neuron that the rule has just replaced, and what a rule
-    in it holds weights to (`neuroml.ewc`, `si`, `mas`, `rwalk`, euclidean `l2_init`) becomes the new weight. Counts
-    stay: under a steady gradient Adam's first steps of a new weight are three to six times its usual ones, since
-    moments that start again at zero are not corrected again. Where the rule says whose weights a neuron got (`donors`,
-    as `neuroml.nanotube` does), its moments are those of its donor, and outgoing weights are held to a share as small
-    as theirs. What a projector holds of inputs stays as it was.
+    in it holds weights to (`neuroml.ewc`, `si`, `mas`, `rwalk`, `benna_fusi`, `condensate_anchor`, `mesu`, euclidean
+    `l2_init`) becomes the new weight. The spread of `mesu` becomes the prior's, and the teacher of `lwf` and what
+    wasserstein `l2_init` has sorted stay (`neuroml.core` tells how a rule declares it). Counts stay: under a steady
+    gradient Adam's first steps of a new weight are three to six times its usual ones, since moments that start again at
+    zero are not corrected again. Where the rule says whose weights a neuron got (`donors`, as `neuroml.nanotube` does),
+    its moments are those of its donor, and outgoing weights are held to a share as small as theirs. What a projector
+    holds of inputs stays as it was.
 
     Args:
       base: what makes the steps: `optax.adam(1e-3)`, or a chain.
@@ -76,26 +78,55 @@ def renewal(
     return core.rule(init, update)
 
 
-def _cleared(base: optax.GradientTransformation, moments: Any, params: Any, updates: Any, gone: Any) -> Any:
+def _cleared(base: optax.GradientTransformation, state: Any, params: Any, updates: Any, gone: Any) -> Any:
     """Returns moments of zero for all weights that are gone, and as anchors the new weights in their place."""
-    forget = lambda moment, gone: jnp.where(gone, jnp.zeros_like(moment), moment)
-    renew = lambda anchor, new, gone: jnp.where(gone, new, anchor).astype(anchor.dtype)
-    cleared = optax.tree.map_params(base, forget, moments, gone)
-    return _anchored(cleared, renew, optax.apply_updates(params, updates), gone)
+    put = lambda leaf, gone, new: jnp.where(gone, new, leaf).astype(leaf.dtype)
+    cleared = _mapped(base, lambda moment, gone: put(moment, gone, 0), state, gone)
+    anchored = _mapped(base, put, state, gone, optax.apply_updates(params, updates))
+    return _begun(_as_declared(state, cleared, anchored), gone)
 
 
-def _shared(base: Any, moments: Any, found: Any, params: Any, donors: Any, drive: Any) -> Any:
+def _shared(base: Any, state: Any, found: Any, params: Any, donors: Any, drive: Any) -> Any:
     """Returns the moments of each neuron's donor: positions are transplanted, and tell where to take them from."""
     positions = jax.tree.map(lambda leaf: jnp.arange(leaf.size).reshape(leaf.shape), params)
     sources = units.transplant(found, positions, donors)
-    taken = optax.tree.map_params(base, lambda moment, source: moment.reshape(-1)[source], moments, sources)
+    taken = _mapped(base, lambda moment, source: moment.reshape(-1)[source], state, sources)
     shares = units.shared(found, jax.tree.map(lambda leaf: jnp.ones(leaf.shape), params), donors, drive)
-    return _anchored(taken, lambda anchor, share: (share * anchor).astype(anchor.dtype), shares)
+    anchored = _mapped(base, lambda anchor, share: (share * anchor).astype(anchor.dtype), taken, shares)
+    return _as_declared(state, taken, anchored)
 
 
-def _anchored(state: Any, change: Callable[..., Any], *trees: Any) -> Any:
-    """Returns the state in which every anchor of a rule is changed, as `change(anchor, *what trees have there)`."""
-    holds = lambda node: hasattr(type(node), "anchors")
-    moved = lambda anchor: jax.tree.map(change, anchor, *trees)
-    renewed = lambda node: node._replace(**{name: moved(getattr(node, name)) for name in node.anchors})
-    return jax.tree.map(lambda node: renewed(node) if holds(node) else node, state, is_leaf=holds)
+def _mapped(base: optax.GradientTransformation, change: Callable[..., Any], state: Any, *trees: Any) -> Any:
+    """Returns the state with every array changed that is like the weights, as `change(array, *what trees have there)`.
+
+    Weights that `optax.masked` or `optax.partition` hides from a part of `base` have nothing there that could change.
+    """
+    seen = lambda leaf, *rest: leaf if core.is_hidden(leaf) else change(leaf, *rest)
+    return optax.tree.map_params(base, seen, state, *trees, is_leaf=core.is_hidden)
+
+
+def _as_declared(state: Any, moments: Any, anchored: Any) -> Any:
+    """Returns `moments`, but for what a rule declares: its anchors are from `anchored`, the untouched from `state`."""
+    declares = lambda node: hasattr(type(node), "anchors") or hasattr(type(node), "untouched")
+
+    def chosen(old, moment, anchor):
+        if not declares(old):
+            return moment
+        anchors = {name: getattr(anchor, name) for name in getattr(old, "anchors", ())}
+        return moment._replace(**anchors, **{name: getattr(old, name) for name in getattr(old, "untouched", ())})
+
+    return jax.tree.map(chosen, state, moments, anchored, is_leaf=declares)
+
+
+def _begun(state: Any, gone: Any) -> Any:
+    """Returns the state in which new weights have what a rule gives to fresh ones."""
+    begins = lambda node: hasattr(type(node), "fresh")
+
+    def begun(leaf, gone, value):
+        return leaf if core.is_hidden(leaf) else jnp.where(gone, value, leaf).astype(leaf.dtype)
+
+    def filled(tree, value):
+        return jax.tree.map(lambda leaf, gone: begun(leaf, gone, value), tree, gone, is_leaf=core.is_hidden)
+
+    begin = lambda node: node._replace(**{name: filled(getattr(node, name), to) for name, to in node.fresh().items()})
+    return jax.tree.map(lambda node: begin(node) if begins(node) else node, state, is_leaf=begins)

@@ -40,7 +40,7 @@ def resize(
 
     Raises:
       UsageError: an unknown population, one that cannot grow, a size below the present one, another `tx`, or a state
-        that would become smaller (a rule with a byte limit).
+        that would become smaller (a rule with a byte limit) or of wasserstein `l2_init`.
 
     >>> import neuroml
     >>> params = {"a": {"kernel": jnp.ones((1, 2))}, "b": {"kernel": jnp.ones((2, 1))}}
@@ -50,6 +50,7 @@ def resize(
     >>> params["a"]["kernel"].tolist(), state.rule.neurons["hidden"].alive.tolist()
     ([[1.0, 1.0, 0.0, 0.0]], [True, True, False, False])
     """
+    _check_resizable(opt_state)
     found = growing.growable("resize", wiring, params)
     now = populations(wiring, params)
     sizes = {name: 2 * now[name] for name in found} if sizes is None else sizes
@@ -65,6 +66,14 @@ def resize(
 
     larger = jax.tree.map(wider, params, wiring)
     return larger, _moved(opt_state, tx.init(larger), _rows(params, larger))
+
+
+def _check_resizable(state: Any) -> None:
+    """Refuses a rule that says why it cannot go on in a larger network."""
+    refuses = lambda node: hasattr(type(node), "unresizable")
+    for node in jax.tree.leaves(state, is_leaf=refuses):
+        if refuses(node):
+            raise UsageError(f"resize cannot carry on {node.unresizable}")
 
 
 def _rows(params: Any, larger: Any) -> dict[str, tuple[int, int, np.ndarray]]:
@@ -95,13 +104,20 @@ def _copied(path: Any, old: Any, new: Any, rows: Mapping[str, tuple[int, int, np
             f"the state at {where} has shape {before}, and {after} for the larger weights: it cannot become smaller. "
             "Was `tx` made with other settings, or with a limit in bytes? Raise the limit."
         )
+    if _is_list_of_directions(path):
+        new = jnp.zeros_like(new)  # an old direction has nothing along new inputs, and what is free holds nothing
+    return new.at[np.ix_(*_places(path, before, after, rows))].set(jnp.asarray(old).astype(new.dtype))
+
+
+def _places(path: Any, before: tuple[int, ...], after: tuple[int, ...], rows: Mapping[str, Any]) -> list[np.ndarray]:
+    """Returns where the entries of an old array are in the new one, for each axis."""
     inputs = _inputs(path, rows) if len(before) == 2 else None
     index = [np.arange(size) for size in before]
     if inputs is not None:
         was, now, places = inputs
         for axis in range(1 if _is_list_of_directions(path) else 2):
             index[axis] = places if (before[axis], after[axis]) == (was, now) else index[axis]
-    return new.at[np.ix_(*index)].set(jnp.asarray(old).astype(new.dtype))
+    return index
 
 
 def _inputs(path: Any, rows: Mapping[str, Any]) -> Any:

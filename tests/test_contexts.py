@@ -83,6 +83,9 @@ def test_bad_input_is_named():
     bare = TASK._replace(network=NET._replace(wiring=None))
     with pytest.raises(UsageError, match="no wiring"):
         contexts.gated(bare, optax.sgd(0.1), 2, 0.5).init(jax.random.key(0))
+    normed = TASK._replace(network=neuroml.mlp((3, 3, 1), [10], 4, layer_norm=True))
+    with pytest.raises(UsageError, match="norms/0/bias belongs to neurons.*silent neurons answer"):
+        contexts.gated(normed, optax.sgd(0.1), 2, 0.5).init(jax.random.key(0))
     for scenario in ("class", "domain"):
         with pytest.raises(UsageError, match="xdg .*means nothing in a .*--scenario task"):
             jobs_of(suite.load("split_digits"), ["xdg"], [scenario])

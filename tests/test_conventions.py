@@ -1,12 +1,14 @@
 """Strengths of other codes: their penalty, computed as they compute it, against ours."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import neuroml
-from neuroml import conventions
+from neuroml import conventions, importance
 from neuroml.errors import UsageError
 
 N, CLASSES, STRENGTH = 12, 3, 7.0
@@ -132,6 +134,12 @@ def test_the_mean_over_random_batches_is_the_formula_of_the_docstring():
     single, mean = (grads**2).mean(0), grads.mean(0)
     formula = single / size * (N - size) / (N - 1) + mean**2 * N * (size - 1) / (size * (N - 1))
     np.testing.assert_allclose(seen, formula, rtol=0.05, atol=2e-3)
+
+
+def test_the_docstring_calls_the_labels_as_fisher_does():
+    listed = re.search(r"`labels` ([^:]*?)\. CLArena", conventions.translate.__doc__, re.DOTALL)[1]
+    names = re.findall(r'"(\w+)"', listed)
+    assert len(names) == 3 and set(names) <= set(importance.FISHER_LABELS)
 
 
 def test_bad_input_is_named():

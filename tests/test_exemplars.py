@@ -9,6 +9,7 @@ import toy
 
 import neuroml
 from neuroml import exemplars, memory, recall
+from neuroml.errors import UsageError
 from neuroml.learner import Task, make_learner
 from neuroml.streams.stream import Batch
 
@@ -94,6 +95,14 @@ def test_answers_are_the_nearest_means_of_stored_features(normalized):
     answers = learner.predict(state, asked)
     np.testing.assert_allclose(answers[:, np.array([0, 1, 3])], -distance, rtol=1e-3, atol=1e-5)
     assert (answers[:, 2] < -1e8).all(), "a class that was never seen has answered"
+
+
+def test_features_may_be_those_of_a_layer_by_its_path_and_an_unknown_one_is_named():
+    learner = make(layer="layers/0", normalized=False)
+    state, _ = learner.step(learner.init(jax.random.key(0)), batch(0, 1, 1), jax.random.key(1))
+    np.testing.assert_allclose(learner.settle(state).opt_state.means[0], batch(0, 1, 1).x[0].ravel(), rtol=1e-5)
+    with pytest.raises(UsageError, match="layer 'layers/1'. .*Known: head, layers/0"):
+        make(layer="layers/1").init(jax.random.key(0))
 
 
 # --- nearest_mean, for another learner ---

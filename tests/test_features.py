@@ -165,6 +165,13 @@ def test_images_without_room_for_the_regions_are_refused(shape, settings):
         made.fit(KEY, jnp.zeros((2, *shape)))
 
 
+def test_patches_of_a_single_value_are_refused_and_of_one_pixel_in_colours_are_not():
+    made = features.patch_condensates(2, size=1, samples=50)
+    with pytest.raises(UsageError, match="its own mean"):
+        made.fit(KEY, IMAGES[..., :1])
+    assert made.apply(made.fit(KEY, IMAGES), IMAGES).std() > 0.1
+
+
 def test_what_is_no_image_is_refused():
     with pytest.raises(UsageError, match="images have the shape"):
         features.patch_condensates(2).fit(KEY, jnp.zeros((5, 16)))

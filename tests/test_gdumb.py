@@ -78,6 +78,14 @@ def test_with_nothing_stored_settling_changes_nothing():
     jax.tree.map(np.testing.assert_array_equal, learner.settle(state), state)
 
 
+@pytest.mark.parametrize("kind", ["threefry2x32", "rbg", "unsafe_rbg"])
+def test_it_draws_by_the_generator_of_its_key(kind):
+    """With a rate of 0 what settles is the fresh network of the same key."""
+    learner = toy.compiled(gdumb(TASK, optax.sgd(0.0), EXAMPLE, memory.ring(1), steps=1, batch_size=1))
+    state, _ = learner.step(learner.init(jax.random.key(0, impl=kind)), batch(1), jax.random.key(1))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), learner.settle(state).params, state.params)
+
+
 @pytest.mark.parametrize("name", ["steps", "batch_size"])
 def test_what_cannot_be_is_refused(name):
     with pytest.raises(UsageError, match=f"{name}=0"):

@@ -138,3 +138,19 @@ def test_a_first_layer_that_does_not_know_its_inputs_is_refused():
     del params["a"]["bias"]
     with pytest.raises(UsageError, match="'a' is none"):
         imagine(TX.init(params), params)
+
+
+def test_a_convolution_that_reads_neurons_is_refused():
+    """Its inputs are patches: each neuron has nine rows there, and what is drawn has no places to make them of."""
+    params = network() | {"b": {"kernel": jnp.ones((3, 3, 6, 2)), "bias": jnp.zeros(2)}}
+    names = NAMES | {"b": {"kernel": (None, None, "hidden", "answer"), "bias": ("answer",)}}
+    with pytest.raises(UsageError, match="convolution 'b' reads neurons"):
+        imagined(
+            TX.init(params),
+            capture(params),
+            params,
+            units.find(names, params),
+            {"hidden": BORN},
+            jax.random.key(0),
+            first="a",
+        )

@@ -164,6 +164,13 @@ def test_sensitivity_is_the_mean_absolute_gradient_of_the_squared_outputs():
     close(neuroml.sensitivity(mlp, weights(), X, chunk=4), expected)
 
 
+def test_targets_may_be_traced_or_stand_outside_of_what_is_traced():
+    expected = neuroml.fisher(mlp, weights(), X, labels="true", targets=Y)
+    estimate = lambda targets: neuroml.fisher(mlp, weights(), X, labels="true", targets=targets)
+    close(jax.jit(estimate)(Y), expected)
+    close(jax.jit(lambda: estimate(Y))(), expected)
+
+
 def test_a_mistake_says_what_is_missing():
     with pytest.raises(UsageError, match="'exact'.* Known: all, predicted, sample, true"):
         neuroml.fisher(mlp, weights(), X, labels="exact")
@@ -173,6 +180,9 @@ def test_a_mistake_says_what_is_missing():
         neuroml.fisher(mlp, weights(), X, labels="true")
     with pytest.raises(UsageError, match=r"targets have shape \(3,\), and there are 7 inputs"):
         neuroml.fisher(mlp, weights(), X, labels="true", targets=Y[:3])
+    for wrong in (-1, CLASSES):
+        with pytest.raises(UsageError, match=r"targets are in 0\.\.2, and these range from"):
+            neuroml.fisher(mlp, weights(), X, labels="true", targets=Y.at[0].set(wrong))
     for estimate in (neuroml.fisher, neuroml.sensitivity):
         with pytest.raises(UsageError, match="no examples"):
             estimate(mlp, weights(), X[:0])

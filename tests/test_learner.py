@@ -9,7 +9,8 @@ import toy
 from flax import linen, nnx
 
 import neuroml
-from neuroml import learner
+from neuroml import condensate, contexts, learner, recall
+from neuroml.discriminant import discriminant
 from neuroml.errors import UsageError
 from neuroml.streams.stream import Batch
 
@@ -122,3 +123,42 @@ def test_a_network_with_a_state_of_its_own_is_refused(network):
 def test_layer_norm_is_welcome():
     network = neuroml.from_nnx(lambda rngs: nnx.Sequential(nnx.LayerNorm(1, rngs=rngs), nnx.Linear(1, 6, rngs=rngs)))
     learner.make_learner(learner.Task(network, 255.0), optax.sgd(0.1)).init(jax.random.key(0))
+
+
+MOMENTUM = optax.sgd(0.1, momentum=0.9)
+BY_LAYER = {"layers": {0: "body"}, "head": "head"}
+TRANSFORMS = {
+    "plain": MOMENTUM,
+    "masked": optax.masked(MOMENTUM, {"layers": {0: True}, "head": False}),
+    "partition": optax.partition({"body": MOMENTUM, "head": optax.adam(0.1)}, BY_LAYER),
+}
+
+
+def around(kind, task):
+    """A learner that trains another one inside."""
+    inner, head = learner.make_learner(task, MOMENTUM), recall.of_trunk(task, "head")
+    return {
+        "recall": lambda: recall.recall(inner, head, condensate.make(6, 6), 6),
+        "discriminant": lambda: discriminant(inner, head, 6, 6),
+        "gated": lambda: contexts.gated(task, MOMENTUM, 2, 0.3),
+    }[kind]()
+
+
+def moments(state):
+    """The sizes of all moments, which are in dictionaries like the weights."""
+    leaves = jax.tree_util.tree_leaves_with_path(state.opt_state)
+    return [float(jnp.abs(leaf).sum()) for path, leaf in leaves if ".trace" in jax.tree_util.keystr(path)]
+
+
+@pytest.mark.parametrize("kind", [*TRANSFORMS, "recall", "discriminant", "gated"])
+def test_to_destroy_clears_moments_in_every_part_and_inside(kind):
+    task = task_of()
+    agent = learner.make_learner(task, TRANSFORMS[kind]) if kind in TRANSFORMS else around(kind, task)
+    state, _ = agent.step(agent.init(jax.random.key(0)), batch_of(), jax.random.key(1))
+    none, everything = (
+        jax.tree.map(lambda leaf, to=to: jnp.full(leaf.shape, to), state.params) for to in (False, True)
+    )
+    jax.tree.map(np.testing.assert_array_equal, agent.destroy(state, none), state)
+    after = agent.destroy(state, everything)
+    assert any(moments(state)) and not any(moments(after))
+    assert not any(leaf.any() for leaf in jax.tree.leaves(after.params))

@@ -11,6 +11,7 @@ import toy
 
 import neuroml
 from neuroml import condensate, features, recall
+from neuroml.errors import UsageError
 from neuroml.experiment import Experiment
 from neuroml.learner import Task, make_learner
 from neuroml.method import Method
@@ -165,6 +166,15 @@ def test_the_trunk_learns_as_it_would_without_a_memory():
         alone, _ = plain_step(alone, batch, jax.random.key(number))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), state.params, alone.params)
     assert state.opt_state.memory.seen == 24
+
+
+def test_the_trunk_may_be_asked_for_any_layer_by_its_path():
+    task, (_, batch) = Task(neuroml.mlp(EVEN.shape, (6, 5), 6), EVEN.scale), agent_and_batch("trunk")
+    params, _ = task.network.init(jax.random.key(0))
+    captured = task.capture(params, batch)[1]
+    np.testing.assert_array_equal(recall.of_trunk(task, "layers/1")(params, batch), captured["layers"][1])
+    with pytest.raises(UsageError, match="layer 'haed'. Did you mean 'head'"):
+        recall.of_trunk(task, "haed")(params, batch)
 
 
 def test_contexts_that_the_input_gives_away_are_told_apart_and_counted():

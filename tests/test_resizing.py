@@ -130,26 +130,6 @@ def test_it_goes_on_as_a_run_that_was_large_from_the_start(name):
     same(state.rule.neurons, last.rule.neurons)
 
 
-def test_the_projectors_core_gains_rows_and_columns_where_the_inputs_are():
-    tx = optax.chain(optax.sgd(0.05), neuroml.condensate_projector(scale=0.1))
-    params, state = train(tx, SMALL, tx.init(SMALL), 12, consolidate_at=(6,))
-    larger, after = neuroml.resize(tx, params, state, NAMES)
-    rows = np.append(np.arange(8), 16)  # of layer b: 8 old inputs, 8 new ones, and the bias behind
-    old, new = state[1].layers["b"], after[1].layers["b"]
-    core = lambda one: np.asarray((one.basis * one.energy) @ one.basis.T)
-    expected, shell = np.zeros((17, 17)), np.zeros((17, 17))
-    expected[np.ix_(rows, rows)], shell[np.ix_(rows, rows)] = core(old), old.shell
-    same(core(new), expected)
-    exactly(new.shell, shell)
-    assert abs(core(old)[8]).max() > 0.1, "the bias must be held"
-    step = jax.tree.map(lambda leaf: jnp.ones_like(leaf), params)
-    wide = neuroml.resize(tx, step, state, NAMES)[0]
-    words = {"activity": capture(params)[1]}
-    small = tx.update(step, state, params, **words)[0]
-    large = tx.update(wide, after, larger, activity=capture(larger)[1])[0]
-    same(large, neuroml.resize(tx, small, state, NAMES)[0])
-
-
 def test_only_some_populations_and_any_size():
     tx = grown(optax.adam(0.01))
     params, state = neuroml.resize(tx, SMALL, tx.init(SMALL), NAMES, {"second": 7})
@@ -157,30 +137,6 @@ def test_only_some_populations_and_any_size():
     alive = {name: int(one.alive.sum()) for name, one in state.rule.neurons.items()}
     assert alive == {"first": 3, "second": 3} and state.rule.ground["b"].free.shape == (9, 9)
     exactly(neuroml.resize(tx, SMALL, tx.init(SMALL), NAMES, {"second": 6})[0], SMALL)
-
-
-def test_a_convolution_keeps_its_patches():
-    names = {"a": {"kernel": (None, None, "colour", "channel")}, "b": {"kernel": (None, None, "channel", "answer")}}
-    params = {"a": {"kernel": jnp.ones((3, 3, 1, 2))}, "b": {"kernel": jax.random.normal(KEY, (3, 3, 2, 1))}}
-    tx = neuroml.gpm(threshold=0.95)
-    image = jax.random.normal(KEY, (4, 5, 5, 2))
-    activity = {"a": image[..., :1], "b": image}
-    _, state = tx.update(params, tx.init(params), params, activity=activity)
-    state = neuroml.consolidate(state, params)
-    larger, after = neuroml.resize(tx, params, state, names, {"channel": 5})
-    wide = jnp.pad(image, [(0, 0)] * 3 + [(0, 3)])
-    activity = {"a": image[..., :1], "b": wide}
-    steps, after = tx.update(larger, after, larger, activity=activity)
-    small = tx.update(params, state, params, activity={"a": image[..., :1], "b": image})[0]
-    same(steps["b"]["kernel"][:, :, :2], small["b"]["kernel"])
-    assert (steps["b"]["kernel"][:, :, 2:] == 0).all() and int(after.layers["b"].held) > 1
-    old = np.zeros((3, 3, 5, 18))
-    old[:, :, :2] = state.layers["b"].basis.reshape(3, 3, 2, 18)
-    activity["b"] = jax.random.normal(jax.random.key(1), wide.shape)
-    _, after = tx.update(larger, after, larger, activity=activity)
-    held = neuroml.consolidate(after, larger).layers["b"]
-    assert int(held.held) > int(state.layers["b"].held) > 3
-    same(held.basis @ (held.basis.T @ old.reshape(45, 18)), old.reshape(45, 18))  # what was held still is
 
 
 def test_mistakes_are_named():
@@ -195,3 +151,6 @@ def test_mistakes_are_named():
     limited = neuroml.condensate_projector(max_bytes=700)
     with pytest.raises(UsageError, match="cannot become smaller.*Raise the limit"):
         neuroml.resize(limited, SMALL, limited.init(SMALL), NAMES)
+    ranked = neuroml.l2_init(0.1, form="wasserstein")
+    with pytest.raises(UsageError, match="l2_init.*distribution of all weights.*euclidean"):
+        neuroml.resize(ranked, SMALL, ranked.init(SMALL), NAMES)

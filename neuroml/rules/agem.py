@@ -28,7 +28,9 @@ class Reference:
     def gradient(self, params: Any, stored: memory.MemoryState, key: Any) -> Any:
         """Returns the gradient of the loss on examples of earlier tasks."""
         past, weights = memory.sample_distinct(stored, self.batch_size, key, memory.older(stored))
-        alone = jax.tree.map(lambda leaf: leaf[:, None], past)  # batches of one: few may be stored, and weigh equally
+        # What fills up the shape weighs 0 but may have no gradient, and 0 * NaN is NaN: the first one stands in for it.
+        place = jnp.where(weights > 0, jnp.arange(weights.size), 0)
+        alone = jax.tree.map(lambda leaf: leaf[place, None], past)  # batches of one: few may be stored, all weigh alike
 
         def mean(params):
             return weights @ jax.vmap(self.loss, (None, 0))(params, alone)
@@ -126,11 +128,17 @@ def agem(
         for_past, for_store = jax.random.split(key)
         past = reference.gradient(core.whole("agem", params, all_params), state.memory, for_past)
         past = core.visible(past, updates)
-        along = jnp.asarray(optax.tree.vdot(updates, past))
+        along = _dot(updates, past)
         turn = memory.older(state.memory).any() & (along < 0)  # NaN, from a blank memory say, is not less
-        share = state.strength * along / jnp.maximum(optax.tree.vdot(past, past), TINY)
+        share = state.strength * along / jnp.maximum(_dot(past, past), TINY)
         away = lambda u, r: jnp.where(turn, u - share.astype(u.dtype) * r.astype(u.dtype), u)
         kept = state.memory if each else store.add(state.memory, batch, for_store)
         return jax.tree.map(away, updates, past), state._replace(memory=kept, turned=state.turned + turn)
 
     return core.rule(init, agem)
+
+
+def _dot(one: Any, other: Any) -> jax.Array:
+    """Returns the sum of products of two trees, in float32: bfloat16 would round each array's part of it."""
+    wide = lambda tree: jax.tree.map(lambda leaf: leaf.astype(jnp.float32), tree)
+    return jnp.asarray(optax.tree.vdot(wide(one), wide(other)))

@@ -17,6 +17,7 @@ class BennaFusiState(NamedTuple):
     strength: jax.Array  # ()
 
     hyperparameters = ("strength",)
+    anchors = ("beakers",)
 
 
 def benna_fusi(strength: ArrayLike = 1.0, *, depth: int = 4) -> optax.GradientTransformationExtraArgs:

@@ -28,6 +28,7 @@ class CondensateAnchorState(NamedTuple):
     shell_time: jax.Array  # ()
 
     hyperparameters = ("strength", "budget", "barrier", "drive", "shell_time")
+    anchors = ("shell", "core")
 
     def held(self) -> Any:
         """Returns the occupancy of condensed weights, and 0 for the others: a tree like the weights."""

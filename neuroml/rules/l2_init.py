@@ -39,6 +39,11 @@ class WassersteinInitState(NamedTuple):
     strength: jax.Array  # ()
 
     hyperparameters = ("strength",)
+    untouched = ("initial",)
+    unresizable = (
+        'l2_init(form="wasserstein"): it holds the distribution of all weights, which the zeros of new neurons change, '
+        'so that old weights would be drawn elsewhere. Use form="euclidean".'
+    )
 
     def gap(self, params: Any) -> Any:
         """Returns, for each weight, its distance from the initial weight of its rank."""

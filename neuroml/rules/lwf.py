@@ -43,6 +43,7 @@ class LwFState(NamedTuple):
     teaching: Teaching
 
     hyperparameters = ("strength", "temperature")
+    untouched = ("teacher",)
 
     def penalty(self, params: Any, *, batch: Any, **_: Any) -> Float[Array, ""]:
         """Returns the weighted cross-entropy between what the teacher and the network say of the batch."""

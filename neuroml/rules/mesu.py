@@ -21,6 +21,7 @@ class Sampling:
 
     loss: Callable[[Any, Any], jax.Array]
     samples: int
+    centered: bool  # the prior's means are 0
 
     def slopes(self, params: Any, spread: Any, batch: Any, key: PRNGKeyArray) -> tuple[Any, Any]:
         """Returns the mean gradient of the loss by the means and by the spreads, over weights drawn around them."""
@@ -47,6 +48,15 @@ class MESUState(NamedTuple):
     sampling: Sampling
 
     hyperparameters = ("strength", "prior", "window", "examples")
+
+    @property
+    def anchors(self) -> tuple[str, ...]:
+        """The prior's means, unless they are 0, which they stay."""
+        return () if self.sampling.centered else ("start",)
+
+    def fresh(self) -> dict[str, jax.Array]:
+        """Returns the spread of a new weight: the prior's. At zero it would never learn."""
+        return {"spread": self.prior}
 
     def report(self) -> dict[str, jax.Array]:
         """Returns the mean spread, in units of the prior's: 1 is as plastic as at the start."""
@@ -115,7 +125,7 @@ def mesu(
     for name, value in bounds.items():
         if isinstance(value, float | int) and value <= 0:
             raise UsageError(f"{name}={value} must be positive.")
-    sampling = Sampling(loss, samples)
+    sampling = Sampling(loss, samples, centered)
 
     def init(params):
         spread = jax.tree.map(lambda p: jnp.full(jnp.shape(p), core.leaf(prior)), params)

@@ -29,6 +29,7 @@ class SchwannState(NamedTuple):
     decay: jax.Array  # ()
 
     hyperparameters = ("strength", "threshold", "rate", "gain", "rise", "recovery", "decay")
+    anchors = ("start",)
 
     def consolidate(self, params: Any, **context: Any) -> "SchwannState":
         """Lets the rule inside consolidate."""

@@ -87,6 +87,26 @@ def test_a_memory_of_blanks_whose_loss_has_no_gradient_does_no_harm():
     np.testing.assert_array_equal(after, 1)
 
 
+def test_empty_slots_without_a_gradient_leave_what_is_stored_its_say():
+    """The gradient of a norm is 0 / 0 at a blank example: one is stored, three fill up the shape."""
+    rule = neuroml.agem(lambda w, x: jnp.linalg.norm(x * w), jnp.zeros(3), memory.ring(4), batch_size=4)
+    w, slope = jnp.ones(3), jax.grad(lambda w: jnp.linalg.norm(X * w))(jnp.ones(3))
+    _, state = rule.update(jnp.zeros(3), rule.init(w), w, batch=X, key=jax.random.key(0))
+    after, state = rule.update(-slope, core.consolidate(state, w), w, batch=X, key=jax.random.key(1))
+    np.testing.assert_allclose(after, 0, atol=1e-6)
+    assert int(state.turned) == 1
+
+
+def test_products_of_bfloat16_are_summed_in_float32():
+    """One array disagrees by 257, which bfloat16 would round to 256, and the other agrees by 256."""
+    narrow = lambda a, b: {"a": jnp.array(a, jnp.bfloat16), "b": jnp.array(b, jnp.bfloat16)}
+    w, past = narrow([0, 0], [0]), narrow([[16, 1]], [[16]])
+    rule = neuroml.agem(lambda w, x: (x["a"] @ w["a"] + x["b"] @ w["b"]).mean(), w, memory.ring(1), batch_size=1)
+    _, state = rule.update(w, rule.init(w), w, batch=past, key=jax.random.key(0))
+    _, state = rule.update(narrow([-16, -1], [16]), core.consolidate(state, w), w, batch=past, key=jax.random.key(1))
+    assert int(state.turned) == 1
+
+
 def test_bad_input_is_named():
     with pytest.raises(UsageError, match="batch_size=0"):
         neuroml.agem(loss, jnp.zeros(3), memory.ring(1), batch_size=0)

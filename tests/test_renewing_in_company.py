@@ -1,0 +1,110 @@
+"""Renewal beside rules whose memory is no moment, and beside optimizers that see a part of the weights."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from test_renewing import KEY, MESU, NAMES, network, predict, rule, steps
+
+import neuroml
+from neuroml import core, units
+
+UNTOUCHED = {
+    "lwf": (neuroml.lwf(predict, outputs=2), "teacher"),
+    "wasserstein l2_init": (neuroml.l2_init(0.1, form="wasserstein"), "initial"),
+    "centered mesu": (neuroml.mesu(**MESU, centered=True), "start"),
+}
+TUBE = neuroml.nanotube(NAMES, every=3)
+
+
+def gone(params, state):
+    return units.touched(units.find(NAMES, params), params, state.rule.renewed)
+
+
+@pytest.mark.parametrize("replaces", [rule(), TUBE], ids=["redo", "nanotube"])
+@pytest.mark.parametrize("name", UNTOUCHED)
+def test_what_is_not_of_single_weights_stays(name, replaces):
+    kept, field = UNTOUCHED[name]
+    start = network(KEY)
+    params, state = steps(neuroml.renewal(optax.chain(kept, optax.sgd(0.1)), replaces, NAMES), start, 3)
+    assert any(which.any() for which in state.rule.renewed.values())
+    before = getattr(kept.init(start), field)
+    jax.tree.map(np.testing.assert_array_equal, getattr(state.base[0], field), before)
+
+
+def test_a_new_weight_has_the_spread_of_the_prior():
+    base = optax.chain(neuroml.mesu(**MESU), optax.sgd(0.01))
+    params, state = steps(neuroml.renewal(base, rule(), NAMES), network(KEY), 3)
+    for spread, new in zip(jax.tree.leaves(state.base[0].spread), jax.tree.leaves(gone(params, state)), strict=True):
+        np.testing.assert_array_equal(spread == np.float32(0.3), new)
+
+
+def into(tree):
+    return np.asarray(tree["a"]["kernel"])
+
+
+def test_a_shared_weight_has_the_spread_of_its_donor():
+    base = optax.chain(neuroml.mesu(**MESU), optax.sgd(0.01))
+    (_, (plain, tube)), (_, shared) = (
+        steps(tx, network(KEY), 3) for tx in (optax.chain(base, TUBE), neuroml.renewal(base, TUBE, NAMES))
+    )
+    assert tube.donors["first"][2] != 2
+    np.testing.assert_array_equal(into(shared.base[0].spread), into(plain[0].spread)[:, tube.donors["first"]])
+
+
+@pytest.mark.parametrize("held", [neuroml.ewc(strength=1.0), neuroml.benna_fusi()], ids=["ewc", "benna_fusi"])
+@pytest.mark.parametrize("compensation, share", [(0.0, 4.0), (0.5, 6.0)])
+def test_weights_that_are_shared_are_held_to_their_share(compensation, share, held):
+    """Without a gradient the network keeps its answer; held to the whole, both copies would grow to twice of it."""
+    names = {"a": {"kernel": ("pixel", "hidden")}, "b": {"kernel": ("hidden", "answer")}}
+    params = {"a": {"kernel": jnp.array([[1.0, 0.0]])}, "b": {"kernel": jnp.array([[8.0], [0.0]])}}
+    tube = neuroml.nanotube(names, noise=0.0, compensation=compensation, every=1)
+    tx = neuroml.renewal(optax.chain(held, optax.sgd(0.5)), tube, names)
+    state = neuroml.consolidate(tx.init(params), params, importance=jax.tree.map(jnp.ones_like, params))
+    for _ in range(4):
+        hidden = jnp.maximum(params["a"]["kernel"], 0)
+        given = {"activity": {"a": jnp.ones((1, 1)), "b": hidden}, "key": KEY}
+        updates, state = tx.update(jax.tree.map(jnp.zeros_like, params), state, params, **given)
+        params = optax.apply_updates(params, updates)
+    assert params["a"]["kernel"].tolist() == [[1.0, 1.0]] and params["b"]["kernel"].ravel().tolist() == [share] * 2
+
+
+HIDING = {
+    "masked": lambda base: optax.masked(base, {"a": True, "b": True, "c": {"kernel": False, "bias": True}}),
+    "masked by layer": lambda base: optax.masked(base, {"a": True, "b": True, "c": False}),
+    "partition": lambda base: optax.partition(
+        {"one": base, "other": optax.adam(1e-2)}, {"a": "one", "b": "one", "c": "other"}
+    ),
+}
+
+
+def parts(state):
+    """The state of EWC and of the momentum, wherever they are."""
+    found = jax.tree.leaves(state, is_leaf=lambda node: core.is_rule(node) or isinstance(node, optax.TraceState))
+    return [next(node for node in found if type(node).__name__ == name) for name in ("EWCState", "TraceState")]
+
+
+@pytest.mark.parametrize("name", HIDING)
+def test_weights_may_be_hidden_from_a_part_of_the_optimizer(name):
+    """What a part of the optimizer sees is renewed as if it saw everything."""
+    base = optax.chain(neuroml.ewc(1.0), optax.sgd(0.1, momentum=0.9))
+    (params, hidden), (_, whole) = (
+        steps(neuroml.renewal(tx, rule(), NAMES), network(KEY), 3) for tx in (HIDING[name](base), base)
+    )
+    (ewc, momentum), (all_ewc, all_momentum) = parts(hidden.base), parts(whole.base)
+    for layer in ("a", "b"):
+        jax.tree.map(np.testing.assert_array_equal, momentum.trace[layer], all_momentum.trace[layer])
+        jax.tree.map(np.testing.assert_array_equal, ewc.anchor[layer], all_ewc.anchor[layer])
+    assert not into(momentum.trace)[:, 2].any() and (into(ewc.anchor) == into(params))[:, 2].all()
+
+
+@pytest.mark.parametrize("name", HIDING)
+def test_they_may_be_hidden_where_weights_are_shared(name):
+    base = HIDING[name](optax.chain(neuroml.ewc(1.0), optax.sgd(0.1, momentum=0.9)))
+    (_, (plain, tube)), (_, shared) = (
+        steps(tx, network(KEY), 3) for tx in (optax.chain(base, TUBE), neuroml.renewal(base, TUBE, NAMES))
+    )
+    pairs = zip(parts(shared.base), parts(plain), ("anchor", "trace"), strict=True)
+    for mine, theirs, field in pairs:
+        np.testing.assert_array_equal(into(getattr(mine, field)), into(getattr(theirs, field))[:, tube.donors["first"]])
