@@ -5,7 +5,7 @@
 All 60,000 images in each task, one random permutation of the pixels a task; one head, no task ids.
 MLP of 2 x 100 ReLU units with Xavier initialization; SGD with the learning rates, strengths and sizes of replayed
 batches of `utils/best_args.py` for 200 stored examples, translated as in `split_mnist_online`.
-MESU, which is not in that paper, is tuned on the first five permutations (eight trials; most of those with larger priors diverged).
+MESU, which is not in that paper, is tuned on the first five permutations (eight trials; most larger priors diverged).
 To expect, in %, from the paper: SGD 40.7, online EWC 75.8, SI 65.9, ER with 200 examples 72.4, DER++ 83.6.
 `python -m paper_repro check buzzega_2020_permuted`.
 """

@@ -2,8 +2,8 @@
 
     python -m benchmarks run split_mnist_wide
 
-As `split_mnist_one_pass`, with an MLP 784-1000-600-10. .1 to 4 minutes a seed and method on 2 CPU cores. To expect, in %:
-condensate_projector 95, told or not where a task ends; condensate_head 96, GPM 94, OWM 93, DER++ 92.
+As `split_mnist_one_pass`, with an MLP 784-1000-600-10. .1 to 4 minutes a seed and method on 2 CPU cores. To expect, in
+%: condensate_projector 95, told or not where a task ends; condensate_head 96, GPM 94, OWM 93, DER++ 92.
 """
 
 import dataclasses

@@ -156,6 +156,7 @@ ANCHORED = {
     "condensate_anchor": (neuroml.condensate_anchor(1.0), ("shell", "core")),
     "mesu": (neuroml.mesu(**MESU), ("start",)),
     "ewc": (neuroml.ewc(strength=1.0), ("anchor",)),
+    "schwann": (neuroml.schwann(NAMES), ("start",)),
     "si": (neuroml.si(strength=1.0), ("anchor", "last_params")),
     "l2_init": (neuroml.l2_init(0.1), ("initial",)),
 }
