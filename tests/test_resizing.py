@@ -54,13 +54,16 @@ def stepper(tx):
     return run
 
 
+consolidate = jax.jit(neuroml.consolidate)
+
+
 def train(tx, params, state, count, begin=0, consolidate_at=()):
     """Trains, and consolidates before some of the steps."""
     run = stepper(tx)
     for i in range(begin, begin + count):
         if i in consolidate_at:
             importance = jax.tree.map(lambda leaf: leaf**2, params)
-            state = neuroml.consolidate(state, params, importance=importance)
+            state = consolidate(state, params, importance=importance)
         params, state = run(params, state, jax.random.fold_in(KEY, i))
     return params, state
 
