@@ -40,6 +40,7 @@ suite = Suite(
         "joint": {"learning_rate": 0.1},
         "ewc": {"learning_rate": 0.03, "strength": 10.0},
         "si": {"learning_rate": 0.03, "strength": 0.1},
+        "owm": {"learning_rate": 0.3, "alpha": 10.0},
         "gpm": {"learning_rate": 0.1, "threshold": 0.9},
         "er": {"learning_rate": 0.03},
         "derpp": {"learning_rate": 0.03},
