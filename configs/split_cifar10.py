@@ -58,7 +58,7 @@ suite = Suite(
         "condensate_memory": {"width": 800, "size": 6, "pool": 2, "mirror": True},
         "patch_random": {"width": 800, "size": 6, "pool": 2, "mirror": True},
     },
-    # What is projected costs the same for any batch, and ten times the rest: larger ones for those that project.
+    # Projecting takes as long for any batch, and longer than all the rest: larger ones for those that project.
     batch_sizes={
         "owm": 32,
         "gpm": 32,
