@@ -81,8 +81,8 @@ def condensate_anchor(
     they rank in the top 30 %. The more often it was held, the slower its core moves.
 
     Like all consolidation weight by weight it does not solve class-incremental learning: on split MNIST 20 to 30 % is
-    to be expected, as for `neuroml.ewc`. It is here for completeness and as an ablation of protecting directions instead
-    of weights.
+    to be expected, as for `neuroml.ewc`. It is here for completeness and as an ablation of protecting directions
+    instead of weights.
 
     Args:
       strength: how hard condensed weights are held; >= 0. 0 is inert, 1 stops their learning and halves the distance
