@@ -192,6 +192,18 @@ class Experiment:
             report |= agent.inspect(state, self._probe(stream, phase))
         return state, Findings(accuracy, losses.finite(state.params), report, contexts)
 
+    def whole(self, key: Array, hyperparameters: Mapping[str, Array], data: Dataset) -> tuple[LearnerState, Row]:
+        """Returns the state at the end of the stream, and what each phase leaves behind, [phases, ...]."""
+        stream, state = self.begin(key, hyperparameters, data)
+
+        def phase(state, number):
+            take = lambda state, now: self.step(hyperparameters, stream, number, state, now)
+            state, info = jax.lax.scan(take, state, self.order(key, stream, number))
+            state, found = self.finish(key, hyperparameters, stream, number, state)
+            return state, Row(found, info.loss, info.accuracy, self.length(stream, number))
+
+        return jax.lax.scan(phase, state, jnp.arange(stream.phases))
+
     @property
     def consolidates(self) -> bool:
         """Whether the method is told where a task ends."""

@@ -195,21 +195,12 @@ def _scan(experiment, keys, settings, data, seeds_mode):
 
 @functools.lru_cache(maxsize=8)
 def _program(experiment: Experiment, seeds_mode: str, runs: int, shapes: _Shapes) -> Any:
-    def whole(key, hyper, data):
-        stream, state = experiment.begin(key, hyper, data)
-
-        def phase(state, number):
-            take = lambda s, now: experiment.step(hyper, stream, number, s, now)
-            state, info = jax.lax.scan(take, state, experiment.order(key, stream, number))
-            state, found = experiment.finish(key, hyper, stream, number, state)
-            return state, Row(found, info.loss, info.accuracy, experiment.length(stream, number))
-
-        return jax.lax.scan(phase, state, jnp.arange(stream.phases))[1]
+    left = lambda key, hyper, data: experiment.whole(key, hyper, data)[1]
 
     def every_run(keys, settings, data):
         if seeds_mode == "vmap":
-            return jax.vmap(whole, in_axes=(0, 0, None))(keys, settings, data)
-        return jax.lax.map(lambda run: whole(run[0], run[1], data), (keys, settings))
+            return jax.vmap(left, in_axes=(0, 0, None))(keys, settings, data)
+        return jax.lax.map(lambda run: left(run[0], run[1], data), (keys, settings))
 
     program: Any = jax.jit(_over_devices(every_run, devices_for(experiment, runs)))
     return program.lower(*shapes.restored()).compile(_compiler_options())

@@ -30,10 +30,9 @@ def experiment(name, **options):
 
 @functools.cache
 def found(name, hyper=(), **options):
-    """Returns the state of a method at the end, what each phase found, and what each step reported."""
+    """Returns the state of a method at the end, and what each phase left behind."""
     made = experiment(name, **options)
-    state, (findings, infos) = toy.whole(made)(jax.random.key(toy.SEED), toy.numbers_of(made, **dict(hyper)), DATA)
-    return state, findings, infos
+    return toy.whole(made)(jax.random.key(toy.SEED), toy.numbers_of(made, **dict(hyper)), DATA)
 
 
 def same(one, two):
@@ -61,8 +60,8 @@ def test_bytes_limit_what_cores_hold():
 
 def test_a_shell_answers_before_anything_is_consolidated():
     silent, quick = (found("condensate_memory", (("shell_rate", rate),), **PIXELS) for rate in (0.0, 1.0))
-    assert quick[2].accuracy.mean() > silent[2].accuracy.mean() + 0.2
-    same(quick[1].accuracy, silent[1].accuracy)  # at the end of a phase the core has seen the same
+    assert quick[1].online.mean() > silent[1].online.mean() + 0.2
+    same(quick[1].findings.accuracy, silent[1].findings.accuracy)  # at the end of a phase the core has seen the same
     assert (quick[0].opt_state.memory.shell == 0).all()
 
 
@@ -70,8 +69,8 @@ def test_a_shell_answers_before_anything_is_consolidated():
 def test_tension_merges_slots_and_loses_none_of_their_mass(name, more):
     hyper = (("radius", 0.2), ("mix", 0.5))
     apart, merged = (found(name, hyper, slots=60, tension=tension, **more) for tension in (0, 20))
-    assert merged[1].report["slots"][-1] < apart[1].report["slots"][-1]
-    for state, _, _ in (apart, merged):
+    assert merged[1].findings.report["slots"][-1] < apart[1].findings.report["slots"][-1]
+    for state, _ in (apart, merged):
         memory = state.opt_state.memory
         assert memory.slots.mass.sum() == memory.seen == 2 * 48
     for one, two in zip(apart[0].opt_state.memory.core, merged[0].opt_state.memory.core, strict=True):

@@ -54,11 +54,11 @@ def test_every_learner_is_in_the_table():
 )
 def test_a_loop_of_ones_own_is_the_compiled_experiment(name):
     hyper = toy.numbers_of(experiment(name))
-    state, (found, infos) = toy.whole(experiment(name))(jax.random.key(toy.SEED), hyper, DATA)
+    state, row = toy.whole(experiment(name))(jax.random.key(toy.SEED), hyper, DATA)
     by_hand = toy.trained_by_hand(experiment(name), toy.SEED)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4), by_hand.state, state)
-    np.testing.assert_allclose(by_hand.accuracy, found.accuracy, atol=0.13)  # one test image
-    for own, theirs in zip(by_hand.losses, infos.loss, strict=True):
+    np.testing.assert_allclose(by_hand.accuracy, row.findings.accuracy, atol=0.13)  # one test image
+    for own, theirs in zip(by_hand.losses, row.loss, strict=True):
         np.testing.assert_allclose(own, theirs[: len(own)], rtol=1e-3, atol=1e-4)
     assert np.isfinite(by_hand.accuracy).all()
 

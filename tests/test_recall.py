@@ -92,13 +92,14 @@ def experiment(method="fixed", maker=None, batch_size=4, epochs=1, **options):
 
 
 def run(experiment, data=EVEN, seed=toy.SEED, **given):
-    state, (found, infos) = toy.whole(experiment)(jax.random.key(seed), toy.numbers_of(experiment, **given), data)
-    return state, found, infos
+    """Returns the state at the end, and what each phase found."""
+    state, row = toy.whole(experiment)(jax.random.key(seed), toy.numbers_of(experiment, **given), data)
+    return state, row.findings
 
 
 @pytest.mark.parametrize("name", MADE)
 def test_of_classes_that_come_one_after_the_other_none_is_forgotten(name):
-    state, found, _ = run(experiment(features=name), EVEN)
+    state, found = run(experiment(features=name), EVEN)
     assert found.accuracy[-1].min() > 0.4  # chance is 1/6
     assert found.accuracy[-1].mean() > 0.6
     assert found.report["purity"].shape == (3,) and found.report["slots"][-1] == 1
@@ -107,7 +108,7 @@ def test_of_classes_that_come_one_after_the_other_none_is_forgotten(name):
 
 def test_features_are_fitted_to_the_first_examples_of_the_first_phase():
     made = experiment(features="patches")
-    state, _, _ = run(made)
+    state, _ = run(made)
     key, hyper = jax.random.key(toy.SEED), toy.numbers_of(made)
     stream = made.stream(EVEN, key)
     first = stream.train_batch(jnp.int32(0), made.order(key, stream, jnp.int32(0))[2].reshape(-1)[:12])
@@ -118,7 +119,7 @@ def test_features_are_fitted_to_the_first_examples_of_the_first_phase():
 
 def test_batches_do_not_matter_to_a_core():
     found = [run(experiment(batch_size=size)) for size in (1, 4, 16)]
-    for state, findings, _ in found[1:]:
+    for state, findings in found[1:]:
         weights = found[0][0].opt_state.memory.weights
         np.testing.assert_allclose(state.opt_state.memory.weights, weights, atol=1e-5 * jnp.abs(weights).max())
         np.testing.assert_array_equal(findings.accuracy, found[0][1].accuracy)
@@ -180,7 +181,7 @@ def test_the_trunk_may_be_asked_for_any_layer_by_its_path():
 def test_contexts_that_the_input_gives_away_are_told_apart_and_counted():
     """Permuted pixels: each task has a slot of its own, found without being told, and all its test images go there."""
     made = experiment(maker=scenarios.permuted(3), own_maps=True, slots=5)
-    state, found, _ = run(made, PATTERNED, radius=1.0)
+    state, found = run(made, PATTERNED, radius=1.0)
     counts = np.asarray(found.contexts[-1])
     assert counts.shape == (3, 5)
     np.testing.assert_array_equal(counts.sum(1), len(PATTERNED.test_y))

@@ -87,21 +87,8 @@ def compiled(learner):
 
 @functools.cache
 def whole(experiment):
-    """Returns the compiled run of all phases: `(key, hyper, data) -> (state, (findings, infos) of each phase)`."""
-
-    @jax.jit
-    def run(key, hyper, data):
-        stream, state = experiment.begin(key, hyper, data)
-
-        def phase(state, number):
-            take = lambda state, now: experiment.step(hyper, stream, number, state, now)
-            state, infos = jax.lax.scan(take, state, experiment.order(key, stream, number))
-            state, found = experiment.finish(key, hyper, stream, number, state)
-            return state, (found, infos)
-
-        return jax.lax.scan(phase, state, jnp.arange(stream.phases))
-
-    return run
+    """Returns `Experiment.whole`, compiled once for an experiment."""
+    return jax.jit(experiment.whole)
 
 
 class ByHand(NamedTuple):
