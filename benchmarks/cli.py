@@ -8,6 +8,7 @@ Nothing heavy is imported before the arguments are understood.
 """
 
 import dataclasses
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -82,7 +83,7 @@ class Tune:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Prints the tables of all result files in a folder as Markdown."""
+    """Prints the tables of all result files in a folder, and in the folders in it, as Markdown."""
 
     directory: tyro.conf.Positional[Path]
     """Folder with result files."""
@@ -92,7 +93,7 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Plot:
-    """Draws the pictures of all result files in a folder."""
+    """Draws the pictures of all result files in a folder; not of those in the folders in it."""
 
     directory: tyro.conf.Positional[Path]
     """Folder with result files; the PNG files go there too."""
@@ -123,10 +124,24 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         from benchmarks import commands
 
-        return commands.execute(command)
+        status = commands.execute(command)
+        sys.stdout.flush()
+        return status
     except NeuromlError as mistake:
         print(f"error: {mistake}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; what was finished is kept, and the same command goes on from there.", file=sys.stderr)
+        print(f"stopped{_after_a_stop(command)}.", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # `| head` has read enough; Python would complain of it once more when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _after_a_stop(command: Command) -> str:
+    """Returns what is left of a command that was stopped."""
+    if isinstance(command, Run) and not command.fresh:
+        return "; what was finished is kept, and the same command goes on from there"
+    if isinstance(command, Run | Tune):
+        return "; what was finished is kept, and the same command would run it again: name the rest with --methods"
+    return ""

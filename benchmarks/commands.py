@@ -39,12 +39,12 @@ def _list(command: cli.List) -> int:
 
 @execute.register
 def _run(command: cli.Run) -> int:
-    from benchmarks import summaries, tables
+    from benchmarks import results, summaries, tables
     from benchmarks.jobs import name_of
 
     prepare_jax()
     jobs, usual = _jobs(command)
-    _check_writable(command.out)
+    check_writable(command.out)
     seeds = _seeds(command.seeds, jobs[0].suite.seeds)
     data = load_data(jobs[0].suite.data, command.data_dir)
     records = _run_jobs(jobs, data, seeds, command, usual)
@@ -58,7 +58,7 @@ def _run(command: cli.Run) -> int:
     else:
         print(tables.markdown(summaries.summarize(records)))
     name = name_of(jobs[0], usual)
-    files = [path for path in _result_files(command.out) if _names(path)[0] == name]
+    files = [path for path in results.files(command.out) if _names(path)[0] == name]
     plots = _draw(_held(files)[name], command.out, name)  # also what earlier commands ran
     print(f"results and {plots} are in {command.out}/", file=sys.stderr)
     return 1 if all(record["diverged"] for record in records) else 0
@@ -71,8 +71,8 @@ def _tune(command: cli.Tune) -> int:
     prepare_jax()
     one = _cut(suite.load(command.suite), command.tasks)
     scenarios = (command.scenario,) if command.scenario else one.scenarios
-    names = command.methods.split(",") if command.methods else list(one.grids)
-    _check_writable(command.out)
+    names = list(one.grids) if command.methods is None else _listed(command.methods)
+    check_writable(command.out)
     data = load_data(one.data, command.data_dir).held_out()
     print(tuning.tune(one, names, scenarios, data, len(_seeds(command.seeds, 0)), command.out))
     return 0
@@ -82,10 +82,12 @@ def _tasks_of(one: suite.Suite, steps: int | None) -> int | None:
     """Returns how many tasks, begun ones whole, so many steps are."""
     if steps is None:
         return None
-    each = one.iterations or (one.epochs or 1) * (one.examples or 0) // one.batch_size
+    if steps < 1:
+        raise UsageError(f"--steps {steps}: at least one step is needed.")
+    each = one.iterations or -(-(one.epochs or 1) * (one.examples or 0) // one.batch_size)
     if not each:
         raise UsageError(f"{one.name} does not say how many examples a task has, so --steps cannot cut it.")
-    return min(one.tasks, max(1, -(-steps // each)))
+    return min(one.tasks, -(-steps // each))
 
 
 def _cut(one: suite.Suite, tasks: int | None) -> suite.Suite:
@@ -113,8 +115,10 @@ def _table(command: cli.Table) -> int:
 
 @execute.register
 def _plot(command: cli.Plot) -> int:
-    held = _held(_result_files(command.directory))
-    for name, by_scenario in (_only(held, command.methods) if command.methods else held).items():
+    from benchmarks import results
+
+    held = _held(results.files(command.directory))
+    for name, by_scenario in (held if command.methods is None else _only(held, command.methods)).items():
         print(f"{name}: {_draw(by_scenario, command.directory, name)}", file=sys.stderr)
     return 0
 
@@ -123,7 +127,7 @@ def _only(held: dict[str, dict[str, list]], methods: str) -> dict[str, dict[str,
     """Returns the records of some methods, named with commas between, and no file that has none of them."""
     from neuroml.errors import unknown
 
-    wanted = [name.strip() for name in methods.split(",")]
+    wanted = _listed(methods)
     known = {record["method"] for files in held.values() for records in files.values() for record in records}
     for name in wanted:
         if name not in known:
@@ -143,7 +147,7 @@ def _only(held: dict[str, dict[str, list]], methods: str) -> dict[str, dict[str,
 def _data(command: cli.Data) -> int:
     from benchmarks.data import import_originals
 
-    default = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
+    default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"  # as `run` looks for them
     target = (command.data_dir or Path(default)).expanduser()
     for name in import_originals(command.source, target, command.name):
         print(f"{name} is ready in {target}")
@@ -152,26 +156,32 @@ def _data(command: cli.Data) -> int:
 
 def _jobs(command: cli.Run) -> tuple[list[Any], str]:
     """Returns the jobs that a command asks for, and the suite's own data set."""
-    from benchmarks.jobs import jobs_of
+    from benchmarks.jobs import jobs_of, recipes
     from neuroml.errors import unknown
-    from neuroml.methods import methods
     from neuroml.streams.sources import SOURCES
 
     one = suite.load(command.suite)
     usual = one.data
-    names = [name.strip() for name in command.methods.split(",")] if command.methods else list(one.methods)
-    for name in names:
-        if name not in methods:
-            raise unknown("method", name, methods)
+    names = list(one.methods) if command.methods is None else _listed(command.methods)
+    methods = recipes(names)
     if command.data:
         if command.data not in SOURCES:
             raise unknown("data set", command.data, SOURCES)
         one = dataclasses.replace(one, data=command.data)
     settings = dict(suite.parse_setting(text) for text in command.set)
-    one = suite.change(one, settings, {name: methods[name] for name in names})
+    one = suite.change(one, settings, methods)
     one = _cut(one, _tasks_of(one, command.steps))
     chosen = [command.scenario] if command.scenario else one.scenarios
     return jobs_of(one, names, chosen, asked=command.methods is not None), usual
+
+
+def _listed(methods: str) -> list[str]:
+    """Returns the names in a list with commas between; whether they exist is for the command to say."""
+    names = [name.strip() for name in methods.split(",")]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"--methods {methods} names {name!r} more than once.")
+    return names
 
 
 def _run_jobs(jobs: list[Any], data: Any, seeds: list[int], command: cli.Run, usual: str) -> list[dict[str, Any]]:
@@ -236,6 +246,8 @@ def _tell_of_old_code(records: list[dict[str, Any]]) -> None:
             f"these results come from {len(revisions)} revisions of the code; --fresh runs all of them anew.",
             file=sys.stderr,
         )
+    if changed := sum(bool(record["git"].get("dirty")) for record in records):
+        print(f"{changed} of these results come from source that was changed and not committed.", file=sys.stderr)
 
 
 def _seeds(given: int | None, usual: int) -> list[int]:
@@ -252,7 +264,7 @@ def load_data(name: str, data_dir: Path | None) -> Any:
     return load(name, data_dir)
 
 
-def _check_writable(folder: Path) -> None:
+def check_writable(folder: Path) -> None:
     """Raises before the work is done, not after."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -278,21 +290,15 @@ def _held(files: list[Path]) -> dict[str, dict[str, list]]:
     return suites
 
 
-def _result_files(directory: Path) -> list[Path]:
-    files = sorted(directory.glob("*.jsonl"))
-    if not files:
-        raise DataError(f"there are no result files (*.jsonl) in {directory}. `run` writes them to --out.")
-    return files
-
-
 def prepare_jax() -> None:
     """Makes every CPU core a device, so that seeds run side by side, and keeps compiled programs between runs."""
     import jax
     import platformdirs
 
-    usable = getattr(os, "sched_getaffinity", None)  # Linux: the cores that this process may use
+    from benchmarks.environment import usable_cores
+
     with contextlib.suppress(RuntimeError):  # JAX runs already, in a notebook say: its devices stay as they are
-        jax.config.update("jax_num_cpu_devices", len(usable(0)) if usable else os.cpu_count() or 1)
+        jax.config.update("jax_num_cpu_devices", usable_cores())
     if not getattr(jax.config, "jax_compilation_cache_dir", None):
         jax.config.update("jax_compilation_cache_dir", str(Path(platformdirs.user_cache_dir("neuroml")) / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -17,7 +17,6 @@ def environment() -> Record:
     import jax
 
     devices = jax.devices()
-    usable = getattr(os, "sched_getaffinity", None)  # Linux: the cores this process may use
     versions = {name: _version(package) for name, package in PACKAGES.items()}
     return {
         "git": git_state(Path(__file__).parent),
@@ -27,9 +26,15 @@ def environment() -> Record:
             "kind": devices[0].device_kind,
             "count": len(devices),
             "machine": platform.machine(),
-            "cpu_cores": len(usable(0)) if usable else os.cpu_count(),
+            "cpu_cores": usable_cores(),
         },
     }
+
+
+def usable_cores() -> int:
+    """Returns how many CPU cores this process may use, or has where the system does not tell."""
+    usable = getattr(os, "sched_getaffinity", None)  # Linux
+    return len(usable(0)) if usable else os.cpu_count() or 1
 
 
 def git_state(folder: Path) -> Record:

@@ -1,4 +1,4 @@
-"""Pictures of what happens inside a method: what it says of itself over the tasks, phase diagrams, frontiers."""
+"""Pictures of what happens inside a method: what it says of itself over the tasks, and phase diagrams."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,8 +8,6 @@ import numpy as np
 
 from benchmarks import online_plots, plots
 from benchmarks.results import Record
-from benchmarks.statistics import mean_interval
-from neuroml.errors import UsageError
 
 # What a `report` holds and how an axis calls it; names that begin alike share a panel.
 PANELS = {
@@ -35,23 +33,26 @@ def reports(records: Sequence[Record], path: Path | str) -> bool:
     """
     telling = lambda runs: [run for run in runs if run.get("report") and not run.get("diverged")]
     groups = {label: kept for label, runs in plots.groups_of(records).items() if (kept := telling(runs))}
-    shown = lambda runs: [name for name in runs[0]["report"] if name.startswith(tuple(PANELS))]
-    lines = {(label, name): runs for label, runs in groups.items() for name in shown(runs)}
+    # Runs of one label may have been asked for different things: vital signs, say.
+    shown = lambda runs: dict.fromkeys(name for run in runs for name in run["report"] if name.startswith(tuple(PANELS)))
+    lines = {
+        (label, name): np.array([run["report"][name] for run in runs if name in run["report"]], float)
+        for label, runs in groups.items()
+        for name in shown(runs)
+    }
     kinds = [kind for kind in PANELS if any(name.startswith(kind) for _, name in lines)]
     if not kinds:
         return False
-    styles = _styles(list(lines))
+    styles, tasks = _styles(list(lines), groups), max(values.shape[1] for values in lines.values())
     with plots.canvas(path, max(3.4, 2.4 * len(kinds)), 2.1, styles.values()) as figure:
         axes = figure.subplots(1, len(kinds), squeeze=False)[0]
         for ax, kind in zip(axes, kinds, strict=True):
-            for (label, name), runs in lines.items():
+            for (label, name), values in lines.items():
                 if name.startswith(kind):
-                    values = np.array([run["report"][name] for run in runs], float)
-                    values = 100 * values if kind in SHARES else values
-                    middles, means = online_plots.stretches(values)
+                    middles, means = online_plots.stretches(100 * values if kind in SHARES else values)
                     style = {**styles[label, name], "markevery": max(1, len(middles) // 8)}
                     plots.line(ax, middles, means, style)
-            plots.finish(ax, "", values.shape[1])
+            plots.finish(ax, "", tasks)
             ax.set_ylabel(PANELS[kind])
             ax.set_ylim(0, 100 if kind in SHARES else None)
     return True
@@ -71,30 +72,12 @@ def phase_diagram(record: Mapping[str, Any], path: Path | str) -> None:
         bar.set_label("accuracy on the first task, end over start")
 
 
-def frontier(points: Mapping[str, Sequence[tuple[float, Sequence[float]]]], path: Path | str) -> None:
-    """Draws accuracy against bytes: for each method its points (bytes, accuracies of the seeds)."""
-    points = {name: line for name, line in points.items() if line}
-    if not points:
-        raise UsageError("cannot draw a frontier: there are no points.")
-    styles: dict[str, Any] = {name: plots.method_style(name) | {"label": name} for name in points}
-    with plots.canvas(path, 3.6, 2.2, styles.values()) as figure:
-        ax = figure.subplots()
-        for name, line in points.items():
-            bytes_, seeds = zip(*sorted(line, key=lambda point: point[0]), strict=True)
-            mean, low, high = np.array([mean_interval(100 * np.asarray(values)) for values in seeds]).T
-            ax.plot(np.array(bytes_) / 1e6, mean, **styles[name])
-            ax.fill_between(np.array(bytes_) / 1e6, low, high, color=styles[name]["color"], alpha=0.16, linewidth=0)
-        ax.set_xscale("log")
-        ax.set_xlabel("memory in all (MB)")
-        ax.set_ylabel("average accuracy (%)")
-
-
-def _styles(lines: list[tuple[str, str]]) -> dict[tuple[str, str], dict[str, Any]]:
-    """Returns a line for each method and name: its method's colour, and dashes that tell its names apart."""
-    dashes = ("-", "--", ":", "-.")
-    found = {}
+def _styles(lines: list[tuple[str, str]], groups: plots.Groups) -> dict[tuple[str, str], plots.Style]:
+    """Returns a line for each label and name: colour and marker of its label, and dashes that tell its names apart."""
+    found, labels = {}, plots.method_styles([groups])
     for label, name in lines:
         place = [other for method, other in lines if method == label].index(name)
-        style = plots.method_style(label.split(" ")[0]) | {"linestyle": dashes[place % len(dashes)]}
-        found[label, name] = style | {"label": f"{label}: {name}"}
+        dashes = plots.DASHES[place % len(plots.DASHES)]
+        style = labels[label] | {"linestyle": dashes, "label": f"{label}: {name}"}
+        found[label, name] = plots.apart(style, found.values())
     return found

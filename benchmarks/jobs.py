@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +123,8 @@ def maker_of(suite: Suite, scenario: str) -> Maker:
     if suite.stream == "label_permuted":
         base = scenarios.label_permuted(suite.tasks, examples=suite.examples)
     elif suite.stream == "random_labels":
-        base = scenarios.random_labels(suite.tasks, **({"examples": suite.examples} if suite.examples else {}))
+        given = {} if suite.examples is None else {"examples": suite.examples}
+        base = scenarios.random_labels(suite.tasks, **given)
     elif suite.stream == "permuted":
         base = scenarios.permuted(suite.tasks, scenario, pad=suite.pad, examples=suite.examples)
     elif suite.stream == "rotated":
@@ -133,14 +134,20 @@ def maker_of(suite: Suite, scenario: str) -> Maker:
     return base if suite.window is None else scenarios.blended(base, suite.window)
 
 
+def recipes(names: Sequence[str]) -> dict[str, Method]:
+    """Returns methods by name, and refuses one that does not exist."""
+    for name in names:
+        if name not in methods:
+            raise unknown("method", name, methods)
+    return {name: methods[name] for name in names}
+
+
 def jobs_of(suite: Suite, names: Sequence[str], chosen: Sequence[str], *, asked: bool = True) -> list[Job]:
     """Returns the jobs, and refuses at once what could only fail later.
 
     Methods are left out in scenarios that they are not for, unless they were `asked` for.
     """
-    for name in names:
-        if name not in methods:
-            raise unknown("method", name, methods)
+    recipes(names)
     for scenario in chosen:
         if scenario not in suite.scenarios:
             raise unknown(f"scenario of {suite.name}", scenario, suite.scenarios)
@@ -148,6 +155,10 @@ def jobs_of(suite: Suite, names: Sequence[str], chosen: Sequence[str], *, asked:
     jobs = [Job(suite, scenario, name) for scenario in chosen for name in names if fits(name, scenario)]
     for job in jobs:
         job.method.check(job.hyperparameters)
+        if not job.hyperparameters["learning_rate"] >= 0:
+            raise UsageError(
+                f"learning_rate={job.hyperparameters['learning_rate']:g} of {job.name} must be at least 0."
+            )
         if job.scenario not in job.method.scenarios:
             able = [scenario for scenario in job.method.scenarios if scenario in suite.scenarios]
             raise UsageError(
@@ -155,13 +166,18 @@ def jobs_of(suite: Suite, names: Sequence[str], chosen: Sequence[str], *, asked:
                 f"run it with --scenario {' or '.join(able or job.method.scenarios)}"
                 f"{'' if able else ' of a suite that has it'}."
             )
-        if suite.window is not None and job.method.boundaries(job.options):
-            able = sorted(name for name, method in methods.items() if not method.boundaries(method.options))
+        if suite.window is not None and _needs_tasks(job.method, job.options):
+            able = sorted(name for name, method in methods.items() if not _needs_tasks(method, method.options))
             raise UsageError(
-                f"{job.name} consolidates where a task ends, and {suite.name} does not tell where that is. "
+                f"{job.name} must be told where a task ends, and {suite.name} does not tell where that is. "
                 f"These run without: {', '.join(able)}."
             )
     return jobs
+
+
+def _needs_tasks(method: Method, options: Mapping[str, Any]) -> bool:
+    """Says whether a method consolidates where a task ends, or takes a batch to be of one task."""
+    return method.boundaries(options) or method.scenarios == ("task",)
 
 
 def name_of(job: Job, usual_data: str) -> str:

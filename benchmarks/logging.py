@@ -1,5 +1,7 @@
 """Logging beside the result files, which are the record: Weights & Biases, on request."""
 
+import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -37,8 +39,9 @@ def _log(wandb: Any, mode: str, record: dict[str, Any]) -> None:
         )
     except wandb.errors.Error as why:
         raise UsageError(f"Weights & Biases did not start: {why}. --wandb offline needs no account.") from None
-    for step, loss in enumerate(record["loss_curve"]):
-        run.log({"loss": loss, "online_accuracy": record["online_accuracy_curve"][step]}, step=step)
+    curves = {name: record[f"{name}_curve"] for name in ("loss", "online_accuracy")}
+    for step, values in enumerate(itertools.zip_longest(*curves.values(), fillvalue=math.nan)):  # a curve may be empty
+        run.log({name: x for name, x in zip(curves, values, strict=True) if math.isfinite(x)}, step=step)
     for phase, row in enumerate(record["accuracy"]):
         run.log({"phase": phase, **{f"accuracy/task_{task}": value for task, value in enumerate(row)}})
     run.summary.update({name: value for name, value in record["metrics"].items() if value is not None})

@@ -2,44 +2,63 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from benchmarks import plots
+from benchmarks import plots, summaries
 from benchmarks.results import Record
+from neuroml.errors import UsageError
 
 POINTS = 40  # means along a long stream: a line of 200 tasks is all noise
 
 
 def is_online(records: Sequence[Record]) -> bool:
     """Says whether the records have the online accuracy of each task."""
-    return any(record.get("online_by_task") for record in records)
+    return any(map(_tells, records))
 
 
 def online_accuracy(records_by_scenario: Mapping[str, Sequence[Record]], path: Path | str) -> None:
     """Draws online accuracy against the tasks so far: a panel a scenario, a line a method, 95 % intervals over seeds.
 
-    Long streams are drawn in up to `POINTS` stretches of equal length, each at its middle.
+    Long streams are drawn in up to `POINTS` stretches of equal length, each at its middle. Joint training, which has
+    one phase, is a dashed line across. Runs that were not asked for it are left out.
 
     Raises:
         UsageError: There is nothing to draw, or a panel mixes suites, data sets or scenarios.
         DataError: The file cannot be written.
     """
-    panels = {scenario: plots.groups_of(records) for scenario, records in records_by_scenario.items()}
+    telling = {scenario: list(filter(_tells, records)) for scenario, records in records_by_scenario.items()}
+    panels = {scenario: plots.groups_of(records) for scenario, records in telling.items()}
+    if not panels:
+        raise UsageError("cannot draw: there are no records.")
     styles = plots.method_styles(panels.values())
     with plots.canvas(path, max(3.4, 2.6 * len(panels)), 2.4, styles.values()) as figure:
         axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
-        for ax, groups in zip(axes, panels.values(), strict=True):
-            tasks = 1
+        for ax, (scenario, groups) in zip(axes, panels.items(), strict=True):
+            tasks = max(plots.matrices_of(group).shape[2] for group in groups.values())
             for label, group in groups.items():
-                rows = [run["online_by_task"] for run in group if not run.get("diverged")]
-                if rows:
-                    values, tasks = 100 * np.array(rows, float), max(tasks, len(rows[0]))
-                    middles, means = stretches(values)
-                    plots.line(ax, middles, means, {**styles[label], "markevery": max(1, len(middles) // 8)})
-            plots.finish(ax, "", tasks)
+                _draw(ax, group, tasks, styles[label])
+            plots.finish(ax, summaries.TITLES.get(scenario, scenario), tasks)
             ax.set_xlabel("tasks")
         axes[0].set_ylabel("online accuracy (%)")
+
+
+def _tells(record: Record) -> bool:
+    return bool(record.get("online_by_task"))
+
+
+def _draw(ax: Any, group: list[Record], tasks: int, style: plots.Style) -> None:
+    """Draws the runs of one label along the stream, or across it if they trained on all tasks at once."""
+    rows = [run["online_by_task"] for run in group if not run.get("diverged")]
+    if not rows:
+        return
+    values = 100 * np.array(rows, float)
+    if plots.is_joint(plots.matrices_of(group)):
+        middles, means = np.array([1, tasks]), np.repeat(values, 2, axis=1)
+    else:
+        middles, means = stretches(values)
+    plots.line(ax, middles, means, {**style, "markevery": max(1, len(middles) // 8)})
 
 
 def stretches(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

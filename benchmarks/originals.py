@@ -1,13 +1,12 @@
 """Parses MNIST, Fashion-MNIST, CIFAR-10 and CIFAR-100 as their authors publish them.
 
 MNIST and Fashion-MNIST come as idx files, which have the same names. CIFAR comes as binary batches or as
-pickles of Python 2, in a tar file or unpacked. Nothing is extracted, and no pickle can run code.
+pickles of Python 2, in a tar file or unpacked. Nothing is extracted, and no pickle can run code: see `unpickling`.
 """
 
 import gzip
 import io
 import math
-import pickle
 import re
 import tarfile
 import zlib
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks import unpickling
 from neuroml.errors import DataError
 
 _UNREADABLE = (OSError, EOFError, zlib.error, tarfile.TarError)
@@ -179,11 +179,11 @@ def _parse_pickle(files: Files, batch: str, name: str) -> list[np.ndarray]:
     """Parses a pickled batch into pixels [n, 3072] and each label [n]."""
     content = _unpickle(files, batch)
     try:
-        pixels = np.asarray(content["data"])
-        labels = [np.asarray(content[f"{prefix}labels"]) for _, prefix, _ in _LABELS[name]]
+        pixels = unpickling.numbers(content["data"])
+        labels = [unpickling.numbers(content[f"{prefix}labels"]) for _, prefix, _ in _LABELS[name]]
     except (KeyError, ValueError) as error:
         raise _broken(files.path / batch, repr(error)) from error
-    whole = all(values.shape == (len(pixels),) and values.dtype.kind in "iu" for values in labels)
+    whole = all(values.shape == pixels.shape[:1] and values.dtype.kind in "iu" for values in labels)
     if pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != _PIXELS or not whole:
         raise _broken(files.path / batch, f"pixels are {pixels.dtype} {pixels.shape}, or labels misfit")
     return [pixels, *labels]
@@ -199,43 +199,18 @@ def _read_label_names(files: Files, name: str) -> dict[str, list[str]]:
         if (file := text.format(prefix)) in files.readers:
             names[label] = files.read(file).decode("utf-8", "replace").split()
         elif f"{prefix}label_names" in meta:
-            file, names[label] = pickled, [_text(word) for word in meta[f"{prefix}label_names"]]
+            file, names[label] = pickled, unpickling.words(meta[f"{prefix}label_names"])
         if label in names and {len(names[label]), len(set(names[label]))} != {classes}:
             raise _broken(files.path / file, f"it names {len(set(names[label]))} classes, not {classes}")
     return names
 
 
-_RECONSTRUCT = np.empty(0).__reduce__()[0]  # the function that numpy pickles arrays with
-
-
-class _Unpickler(pickle.Unpickler):
-    """Builds plain values and arrays, and refuses anything else: a pickle can name any function to call."""
-
-    def find_class(self, module_name: str, global_name: str) -> Any:
-        """Returns one of the few functions that an array or a byte string is pickled with."""
-        match module_name, global_name:
-            case (("numpy.core.multiarray" | "numpy._core.multiarray"), "_reconstruct"):
-                return _RECONSTRUCT
-            case "numpy", "ndarray":
-                return np.ndarray
-            case "numpy", "dtype":
-                return np.dtype
-            case "_codecs", "encode":  # how Python 3 writes bytes for Python 2
-                return lambda text, encoding: text.encode("latin1")
-        raise pickle.UnpicklingError(f"it asks for {module_name}.{global_name}, which no image set needs")
-
-
 def _unpickle(files: Files, name: str) -> dict[str, Any]:
-    file = io.BytesIO(files.read(name))
+    content = files.read(name)
     try:
-        content = _Unpickler(file, encoding="latin1").load()
-        return {_text(key): value for key, value in content.items()}
+        return {unpickling.text(key): value for key, value in unpickling.unpickle(content).items()}
     except Exception as error:  # a broken pickle can raise nearly anything
         raise _broken(files.path / name, repr(error)) from error
-
-
-def _text(word: str | bytes) -> str:
-    return word.decode("latin1") if isinstance(word, bytes) else word
 
 
 # --- Both ---

@@ -1,10 +1,11 @@
 """Pictures of results: accuracy along the stream, with 95 % Student-t intervals over seeds.
 
-A method keeps its colour from one picture to the next, and its marker but for a clash within one picture. The
-colours are those of Okabe and Ito, which colour-blind readers tell apart; markers tell methods apart in grey.
+A method keeps its colour from one picture to the next, and its marker and dashes but for a clash within one picture.
+The colours are those of Okabe and Ito, which colour-blind readers tell apart; markers tell methods apart in grey.
 """
 
 import contextlib
+import itertools
 import math
 import textwrap
 import zlib
@@ -29,6 +30,7 @@ LETTER = 0.062  # inches, the width of a letter of 8 points on average
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # without the pale yellow
 MARKERS = ("o", "s", "^", "D", "v", ">", "<")  # one more than colours: 42 looks, then 42 hollow ones
+DASHES = ("-", "--", ":", "-.", (0, (6, 1)), (0, (1, 3)))
 # What the others are held against has no colour, and lies on top, in dashes that hide nothing.
 BOUNDS = {"joint": ("black", "--"), "naive": ("#666666", ":")}
 # Methods take the places in turn, so that those of one line differ most. Append only: a place is a colour.
@@ -43,6 +45,10 @@ METHODS = (
     *("sgd", "adamw", "upgd", "l2_init", "shrink_perturb", "weight_clipping"),
     *("adam", "layer_norm", "crelu", "regrama", "self_normalized_resets", "partial_resets", "spectral"),
     *("bcm", "synaptic_gate", "three_factor", "surprise_rate", "maturity_lock", "intrinsic_plasticity"),
+    *("fixed", "growth", "none", "random_rebirth", "schwann", "nanotube"),
+    *("rwalk", "mesu", "l2", "benna_fusi", "dgr_distill", "generative_classifier"),
+    *("nearest_class_mean", "streaming_lda", "er_nearest_mean", "separate", "xdg_si"),
+    *("condensate_homeostasis", "synaptic_scaling"),
 )
 LOOK = {
     "font.size": 8,
@@ -87,7 +93,7 @@ def accuracy_over_tasks(records_by_scenario: Mapping[str, Sequence[Record]], pat
     with canvas(path, max(3.4, 0.4 + 2.2 * len(panels)), 2.1, styles.values()) as figure:
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
         for ax, (scenario, groups) in zip(axes, panels.items(), strict=True):
-            stacks = {label: _matrices(group) for label, group in groups.items()}
+            stacks = {label: matrices_of(group) for label, group in groups.items()}
             tasks = max(stack.shape[2] for stack in stacks.values())
             for label, stack in stacks.items():
                 _stream_line(ax, stack, tasks, styles[label])
@@ -110,8 +116,8 @@ def per_task(records: Sequence[Record], path: Path | str) -> None:
         NeuromlError: matplotlib is not installed.
         DataError: The file cannot be written.
     """
-    stacks = {_title(label, group): _matrices(group) for label, group in groups_of(records).items()}
-    stacks = {title: stack for title, stack in stacks.items() if not _is_joint(stack)}
+    stacks = {_title(label, group): matrices_of(group) for label, group in groups_of(records).items()}
+    stacks = {title: stack for title, stack in stacks.items() if not is_joint(stack)}
     if not stacks:
         raise UsageError("cannot draw accuracy per task: every method was trained in one phase.")
     rows = math.ceil(len(stacks) / 4)
@@ -149,13 +155,13 @@ def groups_of(records: Sequence[Record]) -> Groups:
     return summaries.by_label(records)
 
 
-def _matrices(group: list[Record]) -> np.ndarray:
+def matrices_of(group: list[Record]) -> np.ndarray:
     """Returns the accuracies in per cent of the runs that did not diverge, [seeds, phases, tasks]."""
     matrices = [np.asarray(run["accuracy"], dtype=float) for run in group if not run.get("diverged")]
     return 100 * np.stack(matrices) if matrices else np.zeros((0, 1, 1))
 
 
-def _is_joint(matrices: np.ndarray) -> bool:
+def is_joint(matrices: np.ndarray) -> bool:
     """Returns whether all tasks were trained in one phase."""
     return matrices.shape[1] == 1 < matrices.shape[2]
 
@@ -176,7 +182,7 @@ def _seen(matrices: np.ndarray) -> np.ndarray:
 
 
 def method_styles(panels: Iterable[Groups]) -> dict[str, Style]:
-    """Returns the line of each label: its method's colour, and a marker that no line of that colour has."""
+    """Returns the line of each label: its method's colour, with a marker and dashes that no line of that colour has."""
     runs: Groups = {}
     for groups in panels:
         for label, group in groups.items():
@@ -184,13 +190,19 @@ def method_styles(panels: Iterable[Groups]) -> dict[str, Style]:
     styles: dict[str, Style] = {}
     for label, group in runs.items():
         style = method_style(group[0]["method"]) | {"label": _title(label, group)}
-        if _is_joint(_matrices(group)):
+        if is_joint(matrices_of(group)):
             style |= {"marker": "", "linestyle": "--"}
-        taken = [other["marker"] for other in styles.values() if other["color"] == style["color"]]
-        if style["marker"] in taken:
-            style["marker"] = next((marker for marker in MARKERS if marker not in taken), style["marker"])
-        styles[label] = style
+        styles[label] = apart(style, styles.values())
     return styles
+
+
+def apart(style: Style, others: Iterable[Style]) -> Style:
+    """Returns the style with another marker, or other dashes once markers run out, if that tells it from the others."""
+    look = lambda one: (one["color"], one["marker"], one["linestyle"])
+    taken = {look(other) for other in others}
+    looks = itertools.product((style["linestyle"], *DASHES), (style["marker"], *MARKERS))
+    choices = (style | {"linestyle": dashes, "marker": marker} for dashes, marker in looks)
+    return next((choice for choice in choices if look(choice) not in taken), style)
 
 
 def method_style(method: str) -> Style:
@@ -251,7 +263,7 @@ def canvas(path: Path | str, width: float, height: float, styles: Iterable[Style
 
 def _stream_line(ax: "Axes", matrices: np.ndarray, tasks: int, style: Style) -> None:
     """Draws one method over the stream, or across it if it trained on all tasks at once."""
-    if _is_joint(matrices):
+    if is_joint(matrices):
         mean = matrices[:, 0].mean(axis=1, keepdims=True)
         line(ax, np.array([1, tasks]), np.repeat(mean, 2, axis=1), style)
     else:
@@ -289,7 +301,7 @@ def _fit(ax: "Axes", axes: "Iterable[Axes]") -> None:
 
 def _legend_shape(labels: Sequence[str], width: float) -> tuple[int, int]:
     """Returns how many columns fit side by side, and how many lines the legend then has."""
-    widths = [0.5 + LETTER * max(map(len, label.splitlines())) for label in labels]
+    widths = [0.6 + LETTER * max(map(len, label.splitlines())) for label in labels]
     fitting = len(labels) if sum(widths) < width else max(1, int(width / max(widths)))
     rows = math.ceil(len(labels) / fitting)
     return math.ceil(len(labels) / rows), rows * max(len(label.splitlines()) for label in labels)

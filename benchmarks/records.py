@@ -34,6 +34,8 @@ CURVE = 200
 def record_of(job: Job, identity: str, seed: int, i: int, result: Result) -> dict[str, Any]:
     """Returns what is kept of seed number `i` of a result, and says so where it diverged."""
     accuracy = result.accuracy[i].astype(float)
+    loss, online_accuracy = result.loss[i], result.online_accuracy[i]
+    idle = np.isnan(loss) & np.isnan(online_accuracy)  # steps beyond the end of a short phase
     phase, step = (int(number) for number in result.diverged[i])
     diverged = None if phase < 0 else {"phase": phase, "step": step}
     if diverged:
@@ -52,16 +54,16 @@ def record_of(job: Job, identity: str, seed: int, i: int, result: Result) -> dic
         "config": job.config,
         "config_hash": identity,
         "accuracy": accuracy.tolist(),
-        "loss_curve": _thinned(result.loss[i]),
-        "online_accuracy_curve": _thinned(result.online_accuracy[i]),
+        "loss_curve": _thinned(loss[~idle]),
+        "online_accuracy_curve": _thinned(online_accuracy[~idle]),
         "diverged": diverged,
         "metrics": {
             **_metrics(accuracy),
             **context_metrics(result.contexts[i, -1]),
-            **_online_metrics(job, result.online_accuracy[i]),
+            **_online_metrics(job, online_accuracy),
             **{name: float(result.report[title][i, -1]) for title, name in VITALS.items() if title in result.report},
         },
-        "online_by_task": _by_task(job, result.online_accuracy[i]),
+        "online_by_task": _by_task(job, online_accuracy),
         "report": {name: values[i].astype(float).tolist() for name, values in result.report.items()},
         "bytes": result.bytes,
         "flops": result.flops,
@@ -120,8 +122,7 @@ def context_metrics(counts: np.ndarray) -> dict[str, float]:
 
 
 def _thinned(curve: np.ndarray) -> list[float]:
-    """Returns the means of at most `CURVE` stretches of a curve over all phases, idle steps left out."""
-    flat = curve.reshape(-1)
-    flat = flat[~np.isnan(flat)]
-    parts = np.array_split(flat, min(CURVE, flat.size)) if flat.size else []
-    return [float(f"{part.mean():.5g}") for part in parts]
+    """Returns the means of at most `CURVE` stretches of a curve, NaN where it is not finite; none if it nowhere is."""
+    if not np.isfinite(curve).any():
+        return []
+    return [float(f"{part.mean():.5g}") for part in np.array_split(curve, min(CURVE, curve.size))]

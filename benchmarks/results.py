@@ -13,7 +13,8 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -66,12 +67,25 @@ def read(path: Path | str) -> list[Record]:
     return records
 
 
-def finished(path: Path | str) -> set[tuple[str, str, int]]:
+def finished(path: Path | str, enough: Callable[[Record], bool] = lambda record: True) -> set[tuple[str, str, int]]:
     """Returns each (config_hash, method, seed) that need not run again; none when there is no file yet.
 
-    A seed that diverged is finished: it would diverge again.
+    A seed that diverged is finished: it would diverge again. One whose newest record does not hold `enough` is not.
     """
-    return {identity(record) for record in read(path)} if Path(path).exists() else set()
+    return {identity(record) for record in latest(read(path)) if enough(record)} if Path(path).exists() else set()
+
+
+def files(folder: Path | str, *, below: bool = False) -> list[Path]:
+    """Returns the result files in a folder, and in those below it if that is asked for.
+
+    Raises:
+        DataError: There are none.
+    """
+    pattern, where = ("**/*.jsonl", "in or below") if below else ("*.jsonl", "in")
+    found = sorted(Path(folder).glob(pattern))
+    if not found:
+        raise DataError(f"there are no result files (*.jsonl) {where} {folder}: run the benchmark with --out first.")
+    return found
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -81,10 +95,25 @@ def write_text(path: Path | str, text: str) -> None:
         DataError: The file cannot be written.
     """
     path = Path(path)
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")  # of this call: others may write the same file now
     with _writing(path):
-        part.write_text(text, encoding="utf-8", newline="\n")
-        part.replace(path)
+        try:
+            part.write_text(text, encoding="utf-8", newline="\n")
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def alone(path: Path | str) -> Iterator[None]:
+    """Keeps other processes that ask too from the folder of a file, while that is read and then replaced."""
+    path = Path(path)
+    with contextlib.ExitStack() as stack:
+        with _writing(path), contextlib.suppress(PermissionError):  # Windows opens no folders
+            folder = os.open(path.parent, os.O_RDONLY)
+            stack.callback(os.close, folder)
+            _lock(folder)
+        yield
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
@@ -187,8 +216,8 @@ def _writing(path: Path) -> Iterator[None]:
         raise DataError(f"cannot write {path} ({error.strerror}). {advice}") from error
 
 
-def _lock(file: BinaryIO) -> None:
-    """Waits until no other process writes to the file; goes without where the system has no locks."""
+def _lock(file: BinaryIO | int) -> None:
+    """Waits until no other process holds the file or folder; goes without where the system has no locks."""
     with contextlib.suppress(ImportError, OSError):  # Windows; some network file systems
         import fcntl
 

@@ -16,6 +16,19 @@ NETWORKS = ("mlp", "cnn")
 _TABLES = ("hyperparameters", "options", "grids", "batch_sizes")
 YOUNG = ("ordered", "interpolation", "examples", "conditioning", "injury", "severed", "injury_at")
 MEASURES = ("accuracy", "online_accuracy")
+# Fields that only some streams and networks read: to set them anywhere else would do nothing.
+_READ = {
+    "stream": {
+        "split": ("ordered",),
+        "permuted": ("pad", "examples"),
+        "rotated": ("interpolation",),
+        "label_permuted": ("examples",),
+        "random_labels": ("examples",),
+    },
+    "network": {"mlp": ("hidden",), "cnn": ()},
+}
+_LEAST = {name: 1 for name in ("tasks", "examples", "window", "batch_size", "epochs", "iterations", "samples")}
+_LEAST |= {name: 0 for name in ("pad", "injury_at", "inspected")}
 _FIXED = ("name", "summary", "scenarios", "methods", "seeds", *_TABLES, "stream", "data")
 
 
@@ -61,6 +74,10 @@ class Suite:
     grids: Mapping[str, Mapping[str, tuple[float, ...]]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UsageError(f"{name}={value} must be at least {least}.")
         if any(size < 1 for size in self.hidden):
             raise UsageError(f"hidden={self.hidden}: every layer needs at least 1 neuron.")
         if not 0 <= self.conditioning < 1:
@@ -78,8 +95,10 @@ class Suite:
 
     def protocol(self) -> dict[str, Any]:
         """Returns what is the same for all methods, as it goes into a result."""
-        # When it is tested does not change what is learnt.
-        leave_out = ("name", "summary", "scenarios", "methods", "seeds", "evaluation", "measure", "inspected", *_TABLES)
+        leave_out = ["name", "summary", "scenarios", "methods", "seeds", "measure", *_TABLES]
+        # How it is tested does not change what is learnt, only what is found: named where it is not the suite's own.
+        usual = load(self.name) if self.name in names() else self
+        leave_out += [name for name in ("evaluation", "inspected") if getattr(self, name) == getattr(usual, name)]
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         # Fields younger than the first results are named only where they are set: an old result stays what it was.
         young = {name for name in YOUNG if not fields[name]}
@@ -98,12 +117,6 @@ def load(name: str) -> Suite:
     if name not in names():
         raise unknown("suite", name, names())
     return importlib.import_module(f"configs.{name}").suite
-
-
-def explanation(name: str) -> str:
-    """Returns the docstring of a suite's file: command, minutes and the numbers to expect."""
-    load(name)
-    return (importlib.import_module(f"configs.{name}").__doc__ or "").strip()
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
@@ -128,10 +141,28 @@ def change(suite: Suite, settings: Mapping[str, Any], methods: Mapping[str, Any]
       suite: the suite.
       settings: {name: value}.
       methods: {name: `neuroml.methods.Method`} that are to run.
+
+    Raises:
+      UsageError: A name does not exist, a value is not of its kind, or nothing in the suite would read it.
     """
-    for name, value in settings.items():
-        suite = _change_one(suite, name, value, methods)
-    return suite
+    changed = suite
+    for name, value in sorted(settings.items(), key=lambda item: "." in item[0]):  # one method's own overrides all's
+        changed = _change_one(changed, name, value, methods)
+    for name in settings:
+        if "." not in name and getattr(changed, name, None) != getattr(suite, name, None):
+            _require_read(changed, name)
+    return changed
+
+
+def _require_read(suite: Suite, name: str) -> None:
+    """Refuses a field that the suite's stream or network does not read, or that no injury does."""
+    for part, readers in _READ.items():
+        own, able = getattr(suite, part), [reader for reader, fields in readers.items() if name in fields]
+        if able and own in readers and own not in able:
+            given = f"{name}={getattr(suite, name)!r}"
+            raise UsageError(f"{given} is read by {part}={' or '.join(able)} only, and {suite.name} has {part}={own}.")
+    if name == "injury_at" and not (suite.injury or suite.severed):
+        raise UsageError(f"injury_at={suite.injury_at} needs injury or severed, the share that is destroyed then.")
 
 
 def _change_one(suite: Suite, name: str, value: Any, methods: Mapping[str, Any]) -> Suite:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from benchmarks.results import Record, latest, plain, setting, write_text
 from benchmarks.statistics import Interval, mean_interval
 from neuroml.errors import UsageError
 
+Flat = dict[tuple[str, ...], Any]  # a configuration: {the names that lead to an entry: the entry}
 TITLES = {name: f"{name}-incremental" for name in ("task", "domain", "class")}  # of scenarios, in tables and plots
 
 
@@ -49,12 +51,13 @@ def by_setting(records: Iterable[Record]) -> dict[tuple[str, str, str], list[Rec
 def by_label(records: Iterable[Record]) -> dict[str, list[Record]]:
     """Splits the records of one setting by method and configuration: the newest of each seed, in order.
 
-    The label is the method and, if it has several configurations, what differs: `ewc (strength=10)`.
+    The label is the method and, if it has several configurations, what differs: `ewc (strength=10)`. A setting that a
+    configuration leaves out, as it is younger and off, is named with its value if others of the method name theirs.
     """
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in latest(records):
         groups.setdefault((record["method"], record["config_hash"]), []).append(record)
-    configs = {key: dict(_flat(group[0].get("config", {}))) for key, group in groups.items()}
+    configs = _completed({key: dict(_flat(group[0].get("config", {}))) for key, group in groups.items()})
     labels: dict[str, list[Record]] = {}
     for (method, digest), group in groups.items():
         rivals = [config for (rival, _), config in configs.items() if rival == method]
@@ -105,6 +108,23 @@ def to_json(suite: str, scenario: str, records: Iterable[Record]) -> Record:
     seeds = sorted({record["seed"] for record in chosen})
     methods = {label: _method_json(seeds, group) for label, group in by_label(chosen).items()}
     return plain({"suite": suite, "scenario": scenario, "seeds": seeds, "methods": methods})
+
+
+def _completed(configs: Mapping[tuple[str, str], Flat]) -> dict[tuple[str, str], Flat]:
+    """Returns each configuration with what it leaves out and another one of its method names, in one order for all."""
+    whole = {}
+    for (method, digest), config in configs.items():
+        paths = dict.fromkeys(itertools.chain(*(rival for (name, _), rival in configs.items() if name == method)))
+        full = config if len(config) == len(paths) else {**_young(method), **config}
+        whole[method, digest] = {path: full[path] for path in paths if path in full}
+    return whole
+
+
+def _young(method: str) -> Flat:
+    """Returns the settings of a method that a result names only where they differ from these values."""
+    from neuroml.methods import methods  # imports JAX, which most tables can do without
+
+    return dict(_flat({"hyperparameters": methods[method].young})) if method in methods else {}
 
 
 def _summary(label: str, group: list[Record]) -> Summary:

@@ -1,4 +1,4 @@
-"""Tables of results, in Markdown for the README and in colour for the terminal.
+"""Tables of results in Markdown, for the README and the terminal.
 
 One table holds one suite, data set and scenario: task-, domain- and class-incremental never share one. In a
 README, all text between the two markers of a table is generated, and can be checked for being out of date.
@@ -9,15 +9,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from benchmarks import results
 from benchmarks.statistics import Interval
 from benchmarks.summaries import TITLES, Summary, summarize
-from neuroml.errors import DataError, NeuromlError, UsageError
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from neuroml.errors import DataError, UsageError
 
 UNDEFINED = "–"
 UNKNOWN = Interval(math.nan, math.nan, math.nan)
@@ -40,47 +36,14 @@ def markdown(summaries: Iterable[Summary]) -> str:
     return "\n\n".join(_markdown_table(group) for group in _apart(summaries))
 
 
-def show(summaries: Iterable[Summary], title: str, console: "Console | None" = None) -> None:
-    """Prints the same tables in colour.
-
-    Args:
-        summaries: From `summaries.summarize`.
-        title: Stands above each table.
-        console: A rich console; None writes to stdout.
-
-    Raises:
-        NeuromlError: rich is not installed.
-    """
-    try:
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-    except ImportError as error:
-        raise NeuromlError('tables in the terminal need rich: pip install "neuroml-jax[cli]"') from error
-    console = console or Console()
-    for group in _apart(summaries):
-        # Text and not str: rich would read the brackets of "ewc (sizes=[8, 8])" as markup.
-        table = Table(title=Text(title), caption=Text(_caption(group)), caption_justify="left")
-        header, *rows = _cells(group)
-        for column, name in enumerate(header):
-            table.add_column(name, justify="right" if column else "left", overflow="fold")
-        for row in rows:
-            table.add_row(*map(Text, row))
-        console.print(table)
-
-
 def by_name(path: Path | str) -> dict[str, str]:
-    """Returns {file without ending: its tables} for every result file (`*.jsonl`) below a folder.
+    """Returns {file without ending: its tables} for every result file (`*.jsonl`) in or below a folder.
 
     Raises:
         DataError: There is no result file, or one is corrupt.
     """
-    path = Path(path)
-    files = sorted(path.rglob("*.jsonl"))
-    if not files:
-        raise DataError(f"there are no result files (*.jsonl) below {path}: run the benchmark first.")
     name = lambda file: file.relative_to(path).with_suffix("").as_posix()
-    return {name(file): markdown(summarize(results.read(file))) for file in files}
+    return {name(file): markdown(summarize(results.read(file))) for file in results.files(path, below=True)}
 
 
 def directory(path: Path | str) -> str:

@@ -6,6 +6,7 @@ compiled program.
 """
 
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from benchmarks import results
 from benchmarks.jobs import Job, jobs_of
 from benchmarks.suite import Suite
 from neuroml.errors import UsageError, unknown
-from neuroml.running import run
+from neuroml.running import Result, run
 from neuroml.streams.dataset import Dataset
 
 # Tuning seeds start here; reported seeds count from 0 and never come so far.
@@ -33,7 +34,7 @@ def tune(suite: Suite, names: Sequence[str], scenarios: Sequence[str], data: Dat
       data: the data set with held-out training images as its test set: `Dataset.held_out()`.
       seeds: how many tuning seeds.
       out: folder for `SUITE.SCENARIO.json`, which is written after each method. Trials of other methods that it holds,
-        of the same tasks and seeds and as many, stay.
+        of the same protocol, tasks and seeds and as many, stay.
     """
     if not names:
         raise UsageError(
@@ -50,6 +51,7 @@ def tune(suite: Suite, names: Sequence[str], scenarios: Sequence[str], data: Dat
         found = []
         about = {"suite": suite.name, "scenario": scenario, "seeds": seeds, "first_seed": FIRST_SEED}
         about |= {"tasks": suite.tasks}
+        about |= {"protocol": results.config_hash({**suite.protocol(), "measure": suite.measure})}
         for job in jobs_of(suite, names, [scenario]):
             found.append(_trials(job, data, seeds))
             _write(out / f"{suite.name}.{scenario}.json", about, found[-1])
@@ -59,11 +61,13 @@ def tune(suite: Suite, names: Sequence[str], scenarios: Sequence[str], data: Dat
 
 def _write(path: Path, about: dict[str, Any], row: dict[str, Any]) -> None:
     """Writes one method's trials in the place of its earlier ones, beside those of others about the same."""
-    earlier = json.loads(path.read_text()) if path.exists() else {}
-    kept = earlier.pop("methods", [])
-    same = [one for one in kept if earlier == about and len(one["values"]) == len(row["values"])]
-    rows = {one["method"]: one for one in same} | {row["method"]: row}
-    results.write_text(path, json.dumps({**about, "methods": list(rows.values())}, indent=1) + "\n")
+    with results.alone(path):
+        earlier = json.loads(path.read_text()) if path.exists() else {}
+        kept = earlier.pop("methods", [])
+        same = [one for one in kept if earlier == about and len(one["values"]) == len(row["values"])]
+        rows = {one["method"]: one for one in same} | {row["method"]: row}
+        text = json.dumps({**about, "methods": list(rows.values())}, indent=1, allow_nan=False)
+        results.write_text(path, text + "\n")
 
 
 def _trials(job: Job, data: Dataset, seeds: int) -> dict[str, Any]:
@@ -71,18 +75,28 @@ def _trials(job: Job, data: Dataset, seeds: int) -> dict[str, Any]:
     settings = {**job.hyperparameters, **grid}
     tuning = range(FIRST_SEED, FIRST_SEED + seeds)
     result = run(job.experiment, data, seeds=tuning, hyperparameters=settings)
-    online = job.suite.measure == "online_accuracy"
-    final = result.online_accuracy.mean((2, 3)) if online else result.accuracy[:, :, -1].mean(-1)  # [trials, seeds]
-    diverged = [bool((seeds[:, 0] >= 0).any()) for seeds in result.diverged]
-    score = np.where(diverged, -np.inf, final.mean(1))
+    diverged = (result.diverged[:, :, 0] >= 0).any(1)
+    score = np.where(diverged, np.nan, _reached(job, result).mean(1))
+    if np.isnan(score[~diverged]).any():
+        raise UsageError(
+            f"{job.name} has no {job.suite.measure}, by which {job.suite.name} would choose: leave it out."
+        )
     trials = [trial[0] if len(trial) == 1 else list(trial) for trial in zip(*grid.values(), strict=True)]
     return {
         "method": job.name,
         "hyperparameter": ", ".join(grid),
         "values": trials,
-        "accuracy": [None if bad else float(s) for s, bad in zip(score, diverged, strict=True)],
-        "chosen": trials[int(score.argmax())],
+        "accuracy": results.plain(score),
+        "chosen": None if diverged.all() else trials[int(np.nanargmax(score))],
     }
+
+
+def _reached(job: Job, result: Result) -> np.ndarray:
+    """Returns what the suite is about: [trials, seeds]."""
+    if job.suite.measure != "online_accuracy":
+        return result.accuracy[:, :, -1].mean(-1)
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # of methods that have none
+        return np.nanmean(result.online_accuracy, (2, 3))  # idle steps of short tasks are NaN
 
 
 def _named(trial: Any) -> str:
@@ -97,5 +111,6 @@ def _table(suite: str, scenario: str, found: list[dict[str, Any]]) -> str:
             f"{'**' if value == row['chosen'] else ''}"
             for value, a in zip(row["values"], row["accuracy"], strict=True)
         ]
-        lines.append(f"- {row['method']}, {row['hyperparameter']}: {', '.join(cells)}")
+        nothing = "; nothing chosen" if row["chosen"] is None else ""
+        lines.append(f"- {row['method']}, {row['hyperparameter']}: {', '.join(cells)}{nothing}")
     return "\n".join(lines) + "\n"

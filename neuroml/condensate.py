@@ -88,7 +88,8 @@ def make(
       exactly, by adding their statistics. `read` can be differentiated in reverse mode with respect to x.
 
     Raises:
-      UsageError: sizes below 1, a ridge that is not above 0, an unknown choice; later, arrays of other widths.
+      UsageError: sizes below 1, a ridge or linker that is not above 0, another number out of its range, an unknown
+        choice; later, arrays of other widths.
 
     Reference:
       Additive core: Zhuang et al. 2022, "ACIL: Analytic class-incremental learning"; slots that nucleate: Platt
@@ -100,13 +101,17 @@ def make(
     >>> memory.read(memory.consolidate(state), jnp.array([[3.0]])).round(2).tolist()
     [[7.0]]
     """
-    if isinstance(ridge, float | int) and ridge <= 0:
+    if isinstance(ridge, float | int) and not ridge > 0:
         raise UsageError(f"ridge={ridge} must be above 0: without it features that are tied have no solution.")
+    if isinstance(shell_decay, float | int) and not 0 <= shell_decay <= 1:
+        raise UsageError(f"shell_decay={shell_decay} must be from 0 to 1: it is what a call leaves of the shell.")
+    slots.check(radius=radius, linker=linker, mobility=mobility)
     if maps not in MAPS:
         raise unknown("kind of maps", maps, MAPS)
     places = features if keys is None else keys
-    if min(features, outputs, count, places) < 1:
-        raise UsageError(f"features={features}, outputs={outputs}, count={count}, keys={keys} must be at least 1.")
+    if min(features, outputs, count, places, nucleus) < 1:
+        given = f"features={features}, outputs={outputs}, count={count}, keys={keys}, nucleus={nucleus}"
+        raise UsageError(f"{given} must be at least 1.")
     width = additive.even(features + 1)
     stack = count if maps == "own" else 1
 

@@ -135,6 +135,7 @@ def _memory_method(summary: str, numbers: Settings | None = None, **options: Any
         hyperparameters={**_MEMORY, **(numbers or {})},
         options={**_MEMORY_OPTIONS, **options},
         prepares=held_back,
+        boundaries=lambda given: bool(given["tension"]),  # slots merge where a phase ends
         young={"tension": 0},
     )
 

@@ -10,15 +10,16 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, PRNGKeyArray
 
-from neuroml import projection, units, wiring
+from neuroml import units
 from neuroml.errors import UsageError
-from neuroml.learner import Learner, LearnerState, Task, inside, make_learner
+from neuroml.learner import Learner, LearnerState, Task, around, make_learner
 
 
 def separate(inner: Learner, tasks: int) -> Learner:
     """Makes the learner that has one copy of `inner` for each task: no task can disturb another.
 
-    Weights and optimizer states have a leading axis of tasks, and all of them are charged.
+    Weights and optimizer states have a leading axis of tasks, and all of them are charged. The first examples prepare
+    every copy, those of a task consolidate its own.
 
     Reference: "SepN" of van de Ven et al. 2022.
     """
@@ -26,13 +27,27 @@ def separate(inner: Learner, tasks: int) -> Learner:
     def init(key: PRNGKeyArray) -> LearnerState:
         return jax.vmap(inner.init)(jax.random.split(key, tasks))
 
-    def step(state, batch, key):
-        task = batch.task[0]
-        after, info = inner.step(_at(state, task), batch, key)
-        return jax.tree.map(lambda whole, part: whole.at[task].set(part), state, after), info
+    def put(state, task, after):
+        return jax.tree.map(lambda whole, part: whole.at[task].set(part), state, after)
 
-    predict = lambda state, batch: inner.predict(_at(state, batch.task[0]), batch)
-    return Learner(init, step, consolidate=lambda state, *_: state, predict=predict)
+    def step(state, batch, key):
+        after, info = inner.step(_at(state, batch.task[0]), batch, key)
+        return put(state, batch.task[0], after), info
+
+    def consolidate(state, examples, key):
+        task = examples.task[0]
+        return put(state, task, inner.consolidate(_at(state, task), examples, key))
+
+    of = lambda ask: lambda state, batch: ask(_at(state, batch.task[0]), batch)
+    return Learner(
+        init,
+        step,
+        consolidate,
+        of(inner.predict),
+        prepare=jax.vmap(inner.prepare, in_axes=(0, None, None)),
+        settle=jax.vmap(inner.settle),
+        inspect=of(inner.inspect),
+    )
 
 
 class GatedState(NamedTuple):
@@ -45,7 +60,7 @@ class GatedState(NamedTuple):
 def gated(task: Task, transform: optax.GradientTransformation, tasks: int, share: float) -> Learner:
     r"""Makes the learner of context-dependent gating (XdG): in each task another random part of the neurons is silent.
 
-        silent_t = share of each population, drawn at the start, for every task t
+        silent_t = share of each population, rounded but never all of it, drawn at the start, for every task t
 
     A silent neuron has incoming weights and bias of zero while its task lasts, so it answers nothing (with ReLU) and
     learns nothing by gradient.
@@ -92,11 +107,15 @@ def gated(task: Task, transform: optax.GradientTransformation, tasks: int, share
         after = learner.consolidate(inner, examples, key)
         return after._replace(opt_state=state.opt_state._replace(inner=after.opt_state))
 
-    def predict(state, batch):
-        learner, inner = of(state, batch.task[0])
-        return learner.predict(inner, batch)
+    def asked(name: str) -> Any:
+        def ask(state, batch):
+            learner, inner = of(state, batch.task[0])
+            return getattr(learner, name)(inner, batch)
 
-    return Learner(init, step, consolidate, predict, destroy=inside(plain.destroy))
+        return ask
+
+    asking = {name: asked(name) for name in ("predict", "inspect", "capture")}
+    return around(plain, init, step, consolidate=consolidate, **asking)
 
 
 def _at(state: LearnerState, task: Array) -> LearnerState:
@@ -116,15 +135,11 @@ def _names(task: Task, params: Any) -> Any:
 
 def _check_norms(task: Task, params: Any, found: dict[str, units.Units]) -> None:
     """Refuses neurons that own arrays of no layer: what a normalization adds is not among what a gate cuts."""
-    paths = list(wiring.by_path(params))
-    cut = {paths[place] for layer in projection.layers(params).values() for place in layer[:2] if place is not None}
-    names = wiring.by_path(_names(task, params), is_leaf=lambda node: isinstance(node, tuple))
-    for path, axes in names.items():
-        if len(axes) == 1 and axes[0] in found and path not in cut:
-            raise UsageError(
-                f"{path} belongs to neurons and to no layer (a normalization?): it would make silent neurons answer. "
-                "Use a network without `layer_norm`."
-            )
+    for path in units.of_no_layer(_names(task, params), params, found):
+        raise UsageError(
+            f"{path} belongs to neurons and to no layer (a normalization?): it would make silent neurons answer. Use a "
+            "network without `layer_norm`."
+        )
 
 
 def _drawn(key: PRNGKeyArray, found: dict[str, units.Units], tasks: int, share: float) -> dict[str, Array]:
@@ -132,7 +147,7 @@ def _drawn(key: PRNGKeyArray, found: dict[str, units.Units], tasks: int, share: 
 
     def one(number, size):
         lots = jax.random.uniform(jax.random.fold_in(key, number), (tasks, size))
-        return jnp.argsort(jnp.argsort(lots, axis=1), axis=1) < round(share * size)
+        return jnp.argsort(jnp.argsort(lots, axis=1), axis=1) < min(round(share * size), size - 1)
 
     return {name: one(number, part.size) for number, (name, part) in enumerate(found.items())}
 

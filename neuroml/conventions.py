@@ -68,7 +68,7 @@ CONVENTIONS: dict[str, Convention] = {
 }
 
 
-def translate(library: str, strength: float, *, examples: int, batch_size: int = 1) -> Translation:
+def translate(library: str, strength: float, *, examples: int, batch_size: int | None = None) -> Translation:
     r"""Returns the strength and the labels with which `neuroml.ewc` pulls as another code's EWC does.
 
         strength_here = strength * (1 if half else 2) * scale / (batch_size if batched else 1)
@@ -90,10 +90,13 @@ def translate(library: str, strength: float, *, examples: int, batch_size: int =
       library: "van_de_ven", "mammoth", "avalanche", "facil", "pycil", "libcontinual", "contilab" or "sequel".
       strength: its lambda.
       examples: how many examples its Fisher is a mean over, >= 1.
-      batch_size: of the batches whose mean gradient it squares, where it does that.
+      batch_size: of the batches whose mean gradient it squares; where it does not, it changes nothing.
 
     Returns:
       `(strength, labels, anchors, exact, differs)`.
+
+    Raises:
+      UsageError: an unknown library, a number below 1, or no `batch_size` for a library that squares mean gradients.
 
     Reference:
       The codes read: van de Ven's models/cl/continual_learner.py (labels "all" are its default), Mammoth's
@@ -107,9 +110,11 @@ def translate(library: str, strength: float, *, examples: int, batch_size: int =
     """
     if library not in CONVENTIONS:
         raise unknown("library whose EWC is known", library, CONVENTIONS)
-    if examples < 1 or batch_size < 1:
+    if examples < 1 or (batch_size is not None and batch_size < 1):
         raise UsageError(f"examples={examples} and batch_size={batch_size} must be at least 1.")
     theirs = CONVENTIONS[library]
-    size = batch_size if theirs.batched else 1
-    here = strength * (1 if theirs.half else 2) * theirs.scale(examples, batch_size) / size
+    if theirs.batched and batch_size is None:
+        raise UsageError(f"{library} squares the mean gradient of a batch: give the batch_size with which it does.")
+    size = batch_size if theirs.batched and batch_size else 1
+    here = strength * (1 if theirs.half else 2) * theirs.scale(examples, size) / size
     return Translation(here, theirs.labels, theirs.anchors, size == 1 and not theirs.differs, theirs.differs)

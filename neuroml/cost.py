@@ -18,11 +18,16 @@ def tree_bytes(tree: Any) -> int:
 
 
 def flops(function: Any, *arguments: Any) -> float:
-    """Returns the floating-point operations of `function(*arguments)`: matrix products, convolutions, factorizations.
+    """Returns the floating-point operations of `function(*arguments)` that are products, or solve a factored system.
 
-    A product of [m, k] and [k, n] counts 2 m k n, a Cholesky factorization n^3 / 3, a triangular solve of m columns
-    m n^2. Loops of known length count each turn, branches the dearest one, divided by n inside `one_in(n)`.
-    Elementwise work is left out, as the field does; XLA's own count sees a loop's body only once.
+    A product of [m, k] and [k, n] counts 2 m k n, and a convolution as the product that it is; a Cholesky factorization
+    n^3 / 3, a triangular solve of m columns m n^2. Loops of known length count each turn, others one, branches the
+    dearest one, divided by n inside `one_in(n)`.
+
+    Left out are elementwise work, as the field does, and the factorizations `eigh`, `eig`, `svd`, `qr` and `lu`: what
+    stands on these costs more than is said here. `jnp.linalg.solve` of m columns counts 8 m n^2, `inv` so 8 n^3: their
+    solve, and the transposed one and the products with the matrix, which only derivatives use. XLA's own count sees a
+    loop's body only once.
 
     >>> import jax.numpy as jnp
     >>> flops(lambda a, b: jax.nn.relu(a @ b), jnp.zeros((2, 3)), jnp.zeros((3, 4)))

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from neuroml import additive, losses
 from neuroml.errors import UsageError, unknown
-from neuroml.learner import Learner, LearnerState, StepInfo, inner_state, inside
+from neuroml.learner import Learner, LearnerState, StepInfo, around, inner_state
 from neuroml.streams.stream import Batch
 
 COVARIANCE = ("shared", "identity")
@@ -112,12 +112,4 @@ def discriminant(
         answers = represent(state.params, batch) @ own.weights + own.bias
         return losses.mask_outputs(answers, batch.active & (own.number > 0))
 
-    return Learner(
-        init,
-        step,
-        inside(inner.consolidate),
-        predict,
-        prepare=inside(inner.prepare),
-        settle=settle,
-        destroy=inside(inner.destroy),
-    )
+    return around(inner, init, step, predict=predict, settle=settle)

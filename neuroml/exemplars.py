@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from neuroml import losses, memory, recall
-from neuroml.learner import Learner, LearnerState, StepInfo, Task, inner_state, inside
+from neuroml.learner import Learner, LearnerState, StepInfo, Task, around, inner_state, inside, make_learner
 from neuroml.streams.stream import Batch
 
 
@@ -77,17 +77,7 @@ def nearest_mean(
         after, info = inner.step(inner_state(state), batch, key)
         return LearnerState(after.params, state.opt_state._replace(inner=after.opt_state)), info
 
-    return Learner(
-        init,
-        step,
-        consolidate=inside(inner.consolidate),
-        predict=predict,
-        prepare=inside(inner.prepare),
-        settle=settle,
-        report=lambda state: inner.report(inner_state(state)),
-        inspect=lambda state, batch: inner.inspect(inner_state(state), batch),
-        destroy=inside(inner.destroy),
-    )
+    return around(inner, init, step, predict=predict, settle=settle)
 
 
 class ExemplarState(NamedTuple):
@@ -150,18 +140,21 @@ def icarl(
     trunk = recall.of_trunk(task, layer)
     represent = recall.directions(trunk) if normalized else trunk
 
+    pupil = make_learner(task, transform)
     copied = lambda tree: jax.tree.map(jnp.copy, tree)  # a loop may donate both
 
     def init(key):
-        params, _ = task.network.init(key)
+        params, inner = pupil.init(key)
         none = jnp.zeros(outputs, bool)
-        own = ExemplarState(transform.init(params), copied(params), store.init(example), none, jnp.copy(none))
+        own = ExemplarState(inner, copied(params), store.init(example), none, jnp.copy(none))
         return LearnerState(params, own)
 
     def loss(params, batch, state, seen):
-        old = jax.nn.sigmoid(task.predict(state.teacher, batch))
+        # Heads of earlier tasks are asked, too, although they are switched off for the examples of this one.
+        every = batch._replace(active=jnp.ones_like(batch.active))
+        old = jax.nn.sigmoid(task.predict(state.teacher, every))
         targets = jnp.where(state.known, old, jax.nn.one_hot(batch.y, outputs))
-        logits = task.predict(params, batch)
+        logits = task.predict(params, every)
         each = jnp.where(seen, optax.sigmoid_binary_cross_entropy(logits, targets), 0)
         return each.sum(-1).mean() / jnp.maximum(seen.sum(), 1), logits
 
@@ -179,7 +172,7 @@ def icarl(
         updates, inner = transform.update(grads, own.inner, state.params)
         kept = store.add(own.memory, batch, for_store)
         after = own._replace(inner=inner, memory=kept, seen=seen)
-        right = losses.correct(losses.mask_outputs(logits, seen), batch.y).mean()
+        right = losses.correct(losses.mask_outputs(logits, seen & batch.active), batch.y).mean()
         return LearnerState(optax.apply_updates(state.params, updates), after), StepInfo(value, right)
 
     def chosen(state, examples):
@@ -200,8 +193,8 @@ def icarl(
 
     # These answers are the head's; `nearest_mean` gives others.
     predict = lambda state, batch: losses.mask_outputs(task.predict(state.params, batch), state.opt_state.seen)
-    inner = Learner(init, step, consolidate, predict)
-    return nearest_mean(inner, represent, lambda own: own.memory, example, outputs)
+    exemplars = around(pupil, init, step, consolidate=consolidate, predict=predict)
+    return nearest_mean(exemplars, represent, lambda own: own.memory, example, outputs)
 
 
 def herd(features: Float[Array, "n width"], member: Bool[Array, " n"], count: int) -> Int[Array, " count"]:

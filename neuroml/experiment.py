@@ -85,10 +85,10 @@ class Experiment:
     def __post_init__(self):
         if (self.epochs is None) == (self.iterations is None):
             raise UsageError(f"give epochs or iterations, not epochs={self.epochs}, iterations={self.iterations}.")
-        for name in ("batch_size", "epochs", "iterations", "samples"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"{name}={value} must be at least 1.")
+        for name in ("batch_size", "epochs", "iterations", "samples", "inspected"):
+            value, least = getattr(self, name), 0 if name == "inspected" else 1
+            if value is not None and value < least:
+                raise UsageError(f"{name}={value} must be at least {least}.")
         if self.optimizer not in OPTIMIZERS:
             raise unknown("optimizer", self.optimizer, OPTIMIZERS)
         if self.evaluation not in EVALUATIONS:
@@ -140,6 +140,11 @@ class Experiment:
                 "this method consolidates where a task ends, and this stream does not tell. Take one that finds its "
                 "own moments, such as si_every, si_on_surprise or ewc_every, or a stream with boundaries."
             )
+        if self.method.scenarios == ("task",) and not stream.boundaries:
+            raise UsageError(
+                f"this method ({self.method.summary}) takes a batch to be of one task, and those of this stream mix "
+                "tasks: run it on one with boundaries."
+            )
         if stream.scenario not in self.method.scenarios:
             raise UsageError(
                 f"this method ({self.method.summary}) means nothing in a {stream.scenario}-incremental stream: run it "
@@ -180,8 +185,8 @@ class Experiment:
         """Returns the consolidated state, and what it is found to know and to be."""
         agent = self.learner(stream, hyperparameters)
         if self.consolidates:
-            key = jax.random.fold_in(_phase_key(key, phase), 2)
-            state = agent.consolidate(state, self._examples(key, stream, phase), key)
+            draw = jax.random.fold_in(_phase_key(key, phase), 2)
+            state = agent.consolidate(state, self._examples(draw, stream, phase), draw)
         state = agent.settle(state)
         # At test time every output may speak; the stream switches off those that may not.
         answer = lambda batch: agent.predict(state, batch._replace(active=jnp.ones_like(batch.active)))
@@ -189,7 +194,7 @@ class Experiment:
         accuracy, contexts = stream.evaluate(answer, phase, wanted), self._contexts(agent, state, stream, wanted)
         report = agent.report(state)
         if self.inspected:
-            report |= agent.inspect(state, self._probe(stream, phase))
+            report |= agent.inspect(state, self._probe(key, stream, phase))
         return state, Findings(accuracy, losses.finite(state.params), report, contexts)
 
     def whole(self, key: Array, hyperparameters: Mapping[str, Array], data: Dataset) -> tuple[LearnerState, Row]:
@@ -238,8 +243,14 @@ class Experiment:
         number = min(self.samples, stream.smallest)
         return stream.train_batch(phase, stream.order(key, phase, 1, number)[0])
 
-    def _probe(self, stream: Stream, phase: Array) -> Any:
-        return stream.train_batch(phase, jnp.arange(min(self.inspected, stream.smallest)))
+    def _probe(self, key: Array, stream: Stream, phase: Array) -> Any:
+        """Returns examples that stand for a phase: the first of a row of one task, which is in no order; else drawn."""
+        number = min(self.inspected, stream.smallest)
+        if stream.boundaries and stream.phases == stream.tasks:
+            return stream.train_batch(phase, jnp.arange(number))
+        drawn = dataclasses.replace(stream, boundaries=True)  # one without them would be read in the order of time
+        key = jax.random.fold_in(_phase_key(key, phase), 3)
+        return stream.train_batch(phase, drawn.order(key, phase, 1, number)[0])
 
     @property
     def _held(self) -> int:

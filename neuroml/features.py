@@ -96,8 +96,8 @@ def patch_condensates(
       A `FeatureMap` for images [n, height, width, channels] in [0, 1].
 
     Raises:
-      UsageError: settings below 1; at `fit`, when these are no images, a patch does not fit into the image, is a single
-        value (less its mean it is 0) or a region would be empty.
+      UsageError: settings below 1, more filters than samples; at `fit`, when these are no images, a patch does not fit
+        into the image, is a single value (less its mean it is 0) or a region would be empty.
 
     Reference:
       Coates and Ng 2011, "The importance of encoding versus training with sparse coding and vector quantization". How
@@ -110,6 +110,8 @@ def patch_condensates(
     """
     if min(filters, size, pool, stride, samples - 1, rounds + 1, 1 if chunk is None else chunk) < 1:
         raise UsageError("filters, size, pool, stride and chunk must each be at least 1, samples 2 and rounds 0.")
+    if filters > samples:
+        raise UsageError(f"filters={filters} start from as many patches, and there are samples={samples}: take more.")
 
     def normalized(rows):
         rows = rows - rows.mean(-1, keepdims=True)
@@ -183,8 +185,7 @@ def _condense(rows: Array, filters: int, rounds: int) -> Array:
         total = jax.ops.segment_sum(won * rows, winner, filters)
         return jnp.where(jnp.linalg.norm(total, axis=1, keepdims=True) > 1e-6, unit(total), dictionary)
 
-    start = jnp.arange(filters) % rows.shape[0]
-    return jax.lax.fori_loop(0, rounds, learn, unit(rows[start]))
+    return jax.lax.fori_loop(0, rounds, learn, unit(rows[:filters]))
 
 
 def _regions(params: Any, rows: Array, pool: int, threshold: float) -> Array:

@@ -108,4 +108,6 @@ def gdumb(
         return state._replace(params=jax.tree.map(choose, taught.params, state.params))
 
     predict = lambda state, batch: task.predict(state.params, batch)
-    return Learner(init, step, lambda state, *_: state, predict, settle=settle, inspect=pupil.inspect)
+    return Learner(
+        init, step, lambda state, *_: state, predict, settle=settle, inspect=pupil.inspect, capture=pupil.capture
+    )

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Int, PRNGKeyArray
 from neuroml import losses
 from neuroml.autoencoder import Autoencoder
 from neuroml.errors import UsageError
-from neuroml.learner import Learner, LearnerState, StepInfo, Task
+from neuroml.learner import Learner, LearnerState, StepInfo, Task, around, make_learner
 from neuroml.streams.stream import Batch
 
 
@@ -88,11 +88,13 @@ def generative_replay(
     if temperature <= 0:
         raise UsageError(f"temperature={temperature} must be above 0.")
 
+    pupil = make_learner(task, transform)
+
     def init(key: PRNGKeyArray) -> LearnerState:
-        params, _ = task.network.init(key)
+        params, inner = pupil.init(key)
         generator = model.init(jax.random.fold_in(key, 1))
         own = DreamState(
-            transform.init(params),
+            inner,
             generator,
             transform.init(generator),
             teacher=jax.tree.map(jnp.copy, params),
@@ -152,8 +154,7 @@ def generative_replay(
         before = {"teacher": copy(state.params), "dreamer": copy(own.generator), "learnt": copy(own.met)}
         return state._replace(opt_state=own._replace(lessons=own.lessons + 1, **before))
 
-    predict = lambda state, batch: task.predict(state.params, batch)
-    return Learner(init, step, consolidate, predict)
+    return around(pupil, init, step, consolidate=consolidate)
 
 
 def _descend(transform, grads, inner, params):

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, PRNGKeyArray
 
 from neuroml import projection, units
 from neuroml.errors import UsageError, unknown
-from neuroml.wiring import spread
+from neuroml.wiring import is_names, spread
 
 
 def reserve(params: Any, wiring: Any, alive: int | float | Mapping[str, int]) -> Any:
@@ -57,7 +57,6 @@ def growable(who: str, wiring: Any, params: Any) -> dict[str, units.Units]:
     """
     units.begin(who, wiring, params, lambda size: None)
     found = units.find(wiring, params)
-    is_names = lambda node: isinstance(node, tuple)
     for path, names in jax.tree_util.tree_leaves_with_path(wiring, is_leaf=is_names):
         home = jax.tree_util.keystr(path[:-1], simple=True, separator="/")
         for name in set(names or ()) & set(found):

@@ -151,7 +151,7 @@ def _answering(task: Task, params: Any, batch: Batch) -> Any:
     """Returns a tree like the weights: 0 where they make an output that is switched off, else 1."""
     wire: Any = task.network.wiring  # never None: `populations` has refused that
     names, active = wire(params), batch.active.any(0)
-    axes = jax.tree.leaves(names, is_leaf=lambda node: isinstance(node, tuple))
+    axes = jax.tree.leaves(names, is_leaf=wiring.is_names)
     read = {one[-2] for one in axes if len(one) > 1}
     sizes = wiring.populations(names, params)
     outputs = [name for name, size in sizes.items() if name not in read and size == active.size]

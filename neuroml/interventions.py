@@ -15,7 +15,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from neuroml import projection, units
 from neuroml.errors import UsageError, unknown
-from neuroml.learner import Learner, LearnerState, Task
+from neuroml.learner import Learner, LearnerState, Task, around, inner_state
+from neuroml.wiring import by_path
 
 PARTS = ("neurons", "synapses")
 
@@ -38,7 +39,7 @@ def lesion(wiring: Any, params: Any, share: Share, key: PRNGKeyArray, *, part: s
       wiring: names of the axes of the weights (`neuroml.wiring`).
       params: the weights.
       share: of the neurons of each population between two layers, rounded; or of all synapses, on average. Or which
-        neurons, by number, of some populations by name: `{"hidden": [0, 7]}`.
+        neurons, by number, of some populations by name: `{"hidden": [0, 7]}`. With a neuron goes what normalizes it.
       key: chooses them where only their share is given.
       part: "neurons", with all that enters and leaves them; or "synapses", each weight of a kernel by itself.
 
@@ -57,11 +58,11 @@ def lesion(wiring: Any, params: Any, share: Share, key: PRNGKeyArray, *, part: s
     """
     if part not in PARTS:
         raise unknown("part of a network", part, PARTS)
-    if isinstance(share, int | float) and not 0 <= share <= 1:
+    if not isinstance(share, Mapping | jax.core.Tracer) and not 0 <= np.asarray(share) <= 1:
         raise UsageError(f"share={share} must be between 0 and 1: it is the share of the {part} that is destroyed.")
     units.begin("lesion", wiring, params, jnp.zeros)
     if isinstance(share, Mapping):
-        return _lesion_of(share, units.find(wiring, params), params, part)
+        return _lesion_of(share, wiring, params, part)
     if part == "synapses":
         leaves, structure = jax.tree.flatten(params)
         keys = jax.random.split(key, len(leaves))
@@ -69,30 +70,38 @@ def lesion(wiring: Any, params: Any, share: Share, key: PRNGKeyArray, *, part: s
         return structure.unflatten(map(cut, leaves, keys))
     found = units.find(wiring, params)
     ranks = {name: jax.random.permutation(jax.random.fold_in(key, i), found[name].size) for i, name in enumerate(found)}
-    return units.touched(found, params, {name: rank < jnp.round(share * len(rank)) for name, rank in ranks.items()})
+    return _parts(wiring, params, {name: rank < jnp.round(share * len(rank)) for name, rank in ranks.items()})
 
 
-def _lesion_of(chosen: Mapping[str, Any], found: dict[str, units.Units], params: Any, part: str) -> Any:
-    """Returns which weights enter or leave chosen neurons."""
+def _lesion_of(chosen: Mapping[str, Any], wiring: Any, params: Any, part: str) -> Any:
+    """Returns which weights belong to chosen neurons."""
     if part != "neurons":
         raise UsageError(f"a lesion of chosen neurons destroys neurons, not {part}: leave `part` out.")
+    found = units.find(wiring, params)
     for population, neurons in chosen.items():
         _check_neurons(found, population, neurons)
-    marked = {
-        name: jnp.zeros(found[name].size, bool).at[jnp.asarray(which, int)].set(True) for name, which in chosen.items()
-    }
-    return units.touched(found, params, marked)
+    mark = lambda size, which: jnp.zeros(size, bool).at[jnp.asarray(which, int)].set(True)
+    return _parts(wiring, params, {name: mark(found[name].size, which) for name, which in chosen.items()})
+
+
+def _parts(wiring: Any, params: Any, chosen: Mapping[str, Array]) -> Any:
+    """Returns which weights enter or leave chosen neurons, or normalize them: one that does makes the dead answer."""
+    found = units.find(wiring, params)
+    alone = units.of_no_layer(wiring, params, found)
+    leaves, structure = jax.tree.flatten(units.touched(found, params, chosen))
+    own = [chosen.get(alone.get(path, "")) for path in by_path(params)]
+    return structure.unflatten([hit if mine is None else mine for hit, mine in zip(leaves, own, strict=True)])
 
 
 def injured(inner: Learner, wiring: Callable[[Any], Any], share: Share, at: int, *, part: str = "neurons") -> Learner:
     """Destroys a share of a learner's neurons or synapses, others for each key, or chosen ones, before its step `at`.
 
-    What is destroyed becomes zero. So do the optimizer's moments there in a learner of `make_learner`, in `gated` ones,
-    and in those that train one of these inside: `recall`, `discriminant`, `conditioned` and interventions. All others
-    (`separate`, `hard_attention`, `packnet`, `icarl`, generative ones) keep them, so that momentum may go on
-    moving the destroyed weights for a while. A neuron without incoming and outgoing weights gets no gradient: it stays
-    dead until something repairs it. A synapse can grow again. What a rule remembers of the destroyed weights, such as
-    the anchors of `neuroml.ewc`, is stored elsewhere and stays.
+    What is destroyed becomes zero. So do the optimizer's moments there in a learner of `make_learner` and in all that
+    are made around one (`neuroml.learner.around`). `hard_attention`, `packnet` and `gdumb` keep theirs, so that
+    momentum may go on moving the destroyed weights for a while. A neuron without incoming and outgoing weights gets no
+    gradient: it stays dead until something repairs it. (Where a normalization averages over neurons, it stays silent,
+    but what enters it may move: it counts in the mean.) A synapse can grow again. What a rule remembers of the
+    destroyed weights, such as the anchors of `neuroml.ewc`, is stored elsewhere and stays.
 
     Args:
       inner: any learner whose weights have names.
@@ -103,7 +112,12 @@ def injured(inner: Learner, wiring: Callable[[Any], Any], share: Share, at: int,
 
     Returns:
       A `Learner` that does all that `inner` does.
+
+    Raises:
+      UsageError: `at` is negative; at the first step, what `lesion` refuses.
     """
+    if at < 0:
+        raise UsageError(f"at={at} must be a step of the stream, counted from 0.")
 
     def harm(state, key):
         hurt = lesion(wiring(state.params), state.params, share, jax.random.fold_in(key, at), part=part)
@@ -144,12 +158,16 @@ def clamped(
       A `Learner` that does all that `inner` does.
 
     Raises:
-      UsageError: an unknown population, a neuron that it does not have, or a layer without a bias.
+      UsageError: a time that does not end after it begins; at the first step, an unknown population, a neuron that it
+        does not have, a layer without a bias, or a normalization of the neurons.
     """
+    if not 0 <= start < stop:
+        raise UsageError(f"start={start} and stop={stop}: neurons are held from step `start` until before `stop`.")
 
     def hold(params, count):
-        found = units.find(wiring(params), params)
-        _check_clamp(found, params, population, neurons)
+        names = wiring(params)
+        found = units.find(names, params)
+        _check_clamp(found, names, params, population, neurons)
         which = jnp.zeros(found[population].size, bool).at[jnp.asarray(neurons)].set(True)
         mine = units.entering(found, params, {population: which & (start <= count) & (count < stop)})
         set_to = lambda leaf, held: jnp.where(held, jnp.asarray(value if leaf.ndim == 1 else 0, leaf.dtype), leaf)
@@ -168,13 +186,16 @@ def _check_neurons(found: dict[str, units.Units], population: str, neurons: Any)
     if population not in found:
         raise unknown("population between two layers", population, found)
     size = found[population].size
-    if not isinstance(neurons, jax.core.Tracer):
-        for number in np.ravel(neurons):
-            if not 0 <= number < size:
-                raise UsageError(f"population {population!r} has no neuron {number}: its {size} are 0 to {size - 1}.")
+    if isinstance(neurons, jax.core.Tracer):
+        return
+    if not np.issubdtype(np.asarray(neurons).dtype, np.integer) and np.size(neurons):
+        raise UsageError(f"neurons={neurons} of population {population!r} must be their numbers, from 0 to {size - 1}.")
+    for number in np.ravel(neurons):
+        if not 0 <= number < size:
+            raise UsageError(f"population {population!r} has no neuron {number}: its {size} are 0 to {size - 1}.")
 
 
-def _check_clamp(found: Any, params: Any, population: str, neurons: Any) -> None:
+def _check_clamp(found: Any, names: Any, params: Any, population: str, neurons: Any) -> None:
     _check_neurons(found, population, neurons)
     layers = projection.layers(params)
     for home in found[population].makers:
@@ -182,6 +203,12 @@ def _check_clamp(found: Any, params: Any, population: str, neurons: Any) -> None
             raise UsageError(
                 f"population {population!r} cannot be clamped: what holds it at a value is the bias of layer {home!r}, "
                 "which has none. Make the layer with a bias."
+            )
+    for path, owner in units.of_no_layer(names, params, found).items():
+        if owner == population:
+            raise UsageError(
+                f"population {population!r} cannot be clamped: {path} comes after what holds it (a normalization?), so "
+                "that it would answer something else. Use a network without `layer_norm`."
             )
 
 
@@ -191,16 +218,26 @@ def recorded(inner: Learner, task: Task, population: str, steps: int, *, every: 
     Clamped ones answer as they are held, whichever of the two wraps the other.
 
     Args:
-      inner: any learner whose state's params are those of the task's network.
+      inner: any learner that says what its layers are given (`Learner.capture`).
       task: the network; it has a wiring.
       population: whose neurons are watched.
       steps: how many rows there is room for; later ones are left out.
       every: steps between two rows.
 
     Returns:
-      A `Learner`; its `init` raises `UsageError` for an unknown population. After a run the answers are
-      `state.opt_state.record`, [steps, neurons], NaN where nothing was seen.
+      A `Learner`. After a run the answers are `state.opt_state.record`, [steps, neurons], NaN where nothing was seen.
+
+    Raises:
+      UsageError: no room, `every` below 1, or a learner that does not say; at `init`, an unknown population.
     """
+    if steps < 1 or every < 1:
+        raise UsageError(f"steps={steps} and every={every} must be at least 1.")
+    if inner.capture is None:
+        raise UsageError(
+            f"this learner does not say what population {population!r} answers: it has no `capture`. Those of "
+            "`make_learner`, and all that are made around one, have it."
+        )
+    capture = inner.capture
 
     def watched(params) -> dict[str, units.Units]:
         name = task.network.wiring
@@ -209,15 +246,15 @@ def recorded(inner: Learner, task: Task, population: str, steps: int, *, every: 
             raise unknown("population between two layers", population, found)
         return {population: found[population]}
 
-    def answers(params, batch) -> Float[Array, " neurons"]:
-        return units.outputs(watched(params), task.capture(params, batch)[1])[population].mean(0)
+    def answers(state, batch) -> Float[Array, " neurons"]:
+        return units.outputs(watched(state.params), capture(state, batch))[population].mean(0)
 
     def blank(params):
         return jnp.full((steps, watched(params)[population].size), jnp.nan)
 
     def note(record, state, batch, count):
         row = jnp.where(count % every == 0, count // every, steps)  # one past the end is dropped
-        return record.at[row].set(answers(inner.weights(state), batch), mode="drop")
+        return record.at[row].set(answers(state, batch), mode="drop")
 
     return _around(inner, lambda state, batch, key, count: inner.step(state, batch, key), blank=blank, note=note)
 
@@ -231,10 +268,6 @@ def _around(
     note: Callable[..., Array] = lambda record, *_: record,
 ) -> Learner:
     """Returns a learner that counts steps, and shows its inner state to others as `seen` has it."""
-    own = lambda state: LearnerState(state.params, state.opt_state.inner)
-    back = lambda after, old: LearnerState(after.params, old._replace(inner=after.opt_state))
-    within = lambda change: lambda state, *rest: back(change(own(state), *rest), state.opt_state)
-    shown = lambda ask: lambda state, *rest: ask(seen(own(state), state.opt_state.count), *rest)
 
     def init(key):
         state = inner.init(key)
@@ -242,20 +275,8 @@ def _around(
 
     def counted(state, batch, key):
         old = state.opt_state
-        after, info = step(own(state), batch, key, old.count)
-        record = note(old.record, own(state), batch, old.count)
+        after, info = step(inner_state(state), batch, key, old.count)
+        record = note(old.record, inner_state(state), batch, old.count)
         return LearnerState(after.params, IntervenedState(after.opt_state, old.count + 1, record)), info
 
-    return inner._replace(
-        init=init,
-        step=counted,
-        consolidate=within(inner.consolidate),
-        prepare=within(inner.prepare),
-        settle=within(inner.settle),
-        destroy=within(inner.destroy),
-        predict=shown(inner.predict),
-        report=shown(inner.report),
-        inspect=shown(inner.inspect),
-        weights=shown(inner.weights),
-        context=None if inner.context is None else shown(inner.context),
-    )
+    return around(inner, init, counted, asked=lambda state: seen(inner_state(state), state.opt_state.count))

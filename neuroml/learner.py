@@ -62,10 +62,6 @@ def _emptied(state: LearnerState, destroyed: Any) -> LearnerState:
     return state._replace(params=jax.tree.map(cut, state.params, destroyed))
 
 
-def _own_weights(state: LearnerState) -> Any:
-    return state.params
-
-
 def _nothing(state: LearnerState) -> dict[str, Array]:
     del state
     return {}
@@ -92,7 +88,7 @@ class Learner(NamedTuple):
     report: Callable[[LearnerState], dict[str, Array]] = _nothing  # scalars for logs
     inspect: Callable[[LearnerState, Batch], dict[str, Array]] = _nothing_to_see  # vital signs, as scalars
     destroy: Callable[[LearnerState, Any], LearnerState] = _emptied  # (state, tree of bools): sets weights to zero
-    weights: Callable[[LearnerState], Any] = _own_weights  # those that it answers with, which may be held still
+    capture: Callable[[LearnerState, Batch], Any] | None = None  # the inputs of the layers while it answers
     context: Callable[[LearnerState, Batch], Array] | None = None  # which of `contexts` contexts it infers
     contexts: int = 0
 
@@ -171,13 +167,12 @@ def make_learner(
 
     def inspect(state, batch):
         wiring = task.network.wiring
-        return (
-            {} if wiring is None else vitals(wiring(state.params), state.params, task.capture(state.params, batch)[1])
-        )
+        return {} if wiring is None else vitals(wiring(state.params), state.params, capture(state, batch))
 
     predict = lambda state, batch: task.predict(state.params, batch)
+    capture = lambda state, batch: task.capture(state.params, batch)[1]
     report = lambda state: core.report(state.opt_state)
-    return Learner(init, step, consolidate, predict, report=report, inspect=inspect, destroy=destroy)
+    return Learner(init, step, consolidate, predict, report=report, inspect=inspect, destroy=destroy, capture=capture)
 
 
 def inside(change: Callable[..., LearnerState]) -> Callable[..., LearnerState]:
@@ -193,3 +188,41 @@ def inside(change: Callable[..., LearnerState]) -> Callable[..., LearnerState]:
 def inner_state(state: LearnerState) -> LearnerState:
     """Returns the state of the inner learner."""
     return LearnerState(state.params, state.opt_state.inner)
+
+
+def around(
+    inner: Learner,
+    init: Callable[[Any], LearnerState],
+    step: Callable[..., tuple[LearnerState, StepInfo]],
+    *,
+    asked: Callable[[LearnerState], LearnerState] = inner_state,
+    shown: Callable[[LearnerState, Batch], Batch] = lambda state, batch: batch,
+    **own: Any,
+) -> Learner:
+    """Makes a learner around another: what is not given is what `inner` does.
+
+    Its weights are those of `inner`, whose `opt_state` it keeps as the field `inner` of its own.
+
+    Args:
+      inner: any learner.
+      init: of the new learner.
+      step: of the new learner.
+      asked: the state in which `inner` answers.
+      shown: the batch that `inner` sees.
+      **own: other functions of the new learner, by name.
+
+    Returns:
+      The `Learner`.
+    """
+
+    def ask(answer: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda state, *batch: answer(asked(state), *(shown(state, one) for one in batch))
+
+    def learn(change: Callable[..., LearnerState]) -> Callable[..., LearnerState]:
+        return lambda state, examples, key: inside(change)(state, shown(state, examples), key)
+
+    names = ("predict", "report", "inspect", "capture", "context")
+    asking = {name: ask(answer) for name in names if (answer := getattr(inner, name)) is not None}
+    learning = {name: learn(getattr(inner, name)) for name in ("consolidate", "prepare")}
+    changing = {name: inside(getattr(inner, name)) for name in ("settle", "destroy")}
+    return inner._replace(init=init, step=step, **{**asking, **learning, **changing, **own})

@@ -7,6 +7,8 @@ task does not have. These metrics take numpy arrays and return floats.
 import numpy as np
 from jaxtyping import Float
 
+from neuroml.errors import UsageError
+
 Online = Float[np.ndarray, "tasks steps"]
 
 
@@ -25,6 +27,8 @@ def early_accuracy(online: Online, *, steps: int = 250) -> float:
     >>> early_accuracy(np.array([[0.0, 1.0, 1.0], [0.5, 0.6, 1.0]]), steps=2)
     0.55
     """
+    if steps < 1:
+        raise UsageError(f"steps={steps} must be at least 1.")
     return float(np.nanmean(online[1:, :steps])) if len(online) > 1 else float("nan")
 
 
@@ -54,6 +58,7 @@ def late_minus_early_tasks(online: Online, *, share: float = 0.1) -> float:
 def recovery_steps(online: Online, at: int, *, share: float = 0.95, window: int = 10, before: int = 200) -> float:
     """Steps after an injury just before step `at` until accuracy is back at a share of what it was.
 
+    `at` counts the steps that were taken, from 0 over the whole stream, as `neuroml.interventions.injured` does.
     What it was is the mean of up to `before` steps until the injury, in the same task; what it is, the mean of the last
     `window` steps, all of them after the injury, so that `window` is the least. NaN where the task ends before, and for
     an injury at a task's first step.
@@ -78,10 +83,16 @@ def injury_loss(online: Online, at: int, *, window: int = 10, before: int = 200)
     0.7
     """
     then, after = _around(online, at, before)
-    return then - float(np.nanmean(after[:window]))
+    return then - float(after[:window].mean())
 
 
 def _around(online: Online, at: int, before: int) -> tuple[float, np.ndarray]:
     """Returns the mean of up to `before` steps until step `at`, NaN at a task's begin, and the steps from it on."""
-    task, step = divmod(at, online.shape[1])
-    return float(np.nanmean(online[task, max(0, step - before) : step])) if step else float("nan"), online[task, step:]
+    taken = ~np.isnan(online)
+    ends = np.cumsum(taken.sum(axis=1))
+    if not 0 <= at < ends[-1]:
+        raise UsageError(f"there is no step {at} in a stream of {ends[-1]} steps: count from 0 over the whole of it.")
+    task = int(np.searchsorted(ends, at, side="right"))
+    steps = online[task][taken[task]]
+    step = at - int(ends[task]) + len(steps)
+    return float(steps[max(0, step - before) : step].mean()) if step else float("nan"), steps[step:]

@@ -11,7 +11,7 @@ from neuroml import losses, projection
 from neuroml.condensate import Condensate, CondensateState
 from neuroml.errors import unknown
 from neuroml.features import FeatureMap
-from neuroml.learner import Learner, LearnerState, StepInfo, Task, inner_state, inside
+from neuroml.learner import Learner, LearnerState, StepInfo, Task, around, inner_state, inside
 from neuroml.streams.stream import Batch
 
 
@@ -77,18 +77,17 @@ def recall(
         kept = memory.coarsen(kept, tension) if tension else memory.consolidate(kept)
         return state._replace(opt_state=state.opt_state._replace(memory=kept))
 
-    return Learner(
+    def infer(state, batch):
+        return memory.context(state.opt_state.memory, keys(state.params, batch))
+
+    return around(
+        inner,
         init,
         step,
-        consolidate=inside(inner.consolidate),
         predict=predict,
-        prepare=inside(inner.prepare),
         settle=settle,
         report=lambda state: {**inner.report(inner_state(state)), **_report(state.opt_state.memory)},
-        destroy=inside(inner.destroy),
-        context=(lambda state, batch: memory.context(state.opt_state.memory, keys(state.params, batch)))
-        if contexts
-        else None,
+        context=infer if contexts else None,
         contexts=contexts,
     )
 

@@ -18,10 +18,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from neuroml import projection
+from neuroml import projection, vitals
 from neuroml.errors import UsageError, unknown
-
-TINY = 1e-12
 
 
 def activity_rate(activity: Any, target: ArrayLike, *, layers: Sequence[str] | None = None) -> Float[Array, ""]:
@@ -108,7 +106,7 @@ def effective_rank(activity: Any, *, layers: Sequence[str] | None = None) -> Flo
     >>> float(effective_rank(jnp.eye(3)).round(4)), float(effective_rank(jnp.ones((3, 3))).round(4))
     (-3.0, -1.0)
     """
-    return -_mean([_exponential_entropy(rows) for rows in _rows(activity, layers)])
+    return -_mean([vitals.effective_rank(rows) for rows in _rows(activity, layers)])
 
 
 def _rows(activity: Any, layers: Sequence[str] | None) -> list[Float[Array, "n size"]]:
@@ -135,12 +133,3 @@ def _spread(rows: Float[Array, "n size"]) -> Float[Array, " n"]:
     power = (rows**2).mean(1)
     # Inside `where` too: the gradient of the branch that is not taken must be finite.
     return jnp.where(power > 0, jnp.abs(rows).mean(1) ** 2 / jnp.where(power > 0, power, 1), 0)
-
-
-def _exponential_entropy(rows: Float[Array, "n size"]) -> Float[Array, ""]:
-    values = jnp.linalg.svd(rows, compute_uv=False)
-    some = values.sum() > 0
-    share = values / jnp.where(some, values.sum(), 1)
-    positive = share > TINY  # below it, a share adds nothing to the entropy, but its logarithm grows in the gradient
-    entropy = -jnp.sum(jnp.where(positive, share * jnp.log(jnp.where(positive, share, 1)), 0))
-    return jnp.where(some, jnp.exp(entropy), 0)

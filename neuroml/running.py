@@ -75,8 +75,9 @@ def run(
       A `Result`. A run whose loss is not finite goes on, and is marked in `diverged`; other runs are not touched.
 
     Raises:
-      UsageError: no seeds, a name or mode that does not exist, a hyperparameter out of the method's limits, or a method
-        that needs to be told where tasks end in a stream that does not tell.
+      UsageError: no seeds, some that are no whole numbers, or the same twice; a name or mode that does not exist, a
+        hyperparameter out of the method's limits, or a method that needs to be told where tasks end in a stream that
+        does not tell.
     """
     keys, settings, shape = _runs(experiment, seeds, hyperparameters)
     data = jax.device_put(data)
@@ -117,8 +118,7 @@ def choose_modes(
 
 def _runs(experiment: Experiment, seeds: Sequence[int], given: Mapping[str, Any]) -> tuple[Any, dict[str, Any], tuple]:
     """Returns keys [runs], hyperparameters {name: [runs]} and the leading shape of the results."""
-    if len(seeds) == 0:
-        raise UsageError("no seeds: give at least one.")
+    _check_seeds(seeds)
     known = {**experiment.method.hyperparameters, "learning_rate": None}
     for name in given:
         if name not in known:
@@ -138,6 +138,16 @@ def _runs(experiment: Experiment, seeds: Sequence[int], given: Mapping[str, Any]
     keys = jax.vmap(jax.random.key)(jnp.tile(jnp.asarray(seeds, jnp.uint32), settings))
     swept = any(np.ndim(value) for value in full.values())
     return keys, {n: spread(v) for n, v in full.items()}, (settings, len(seeds)) if swept else (len(seeds),)
+
+
+def _check_seeds(seeds: Any) -> None:
+    if len(seeds) == 0:
+        raise UsageError("no seeds: give at least one.")
+    given = np.asarray(seeds)
+    if not np.issubdtype(given.dtype, np.integer) or given.min() < 0 or given.max() >= 2**32:
+        raise UsageError(f"seeds={seeds} must be whole numbers from 0 to 2**32 - 1.")
+    if len(np.unique(given)) < given.size:
+        raise UsageError(f"seeds={seeds} are not all different: the same run twice would make the error bar too small.")
 
 
 def _one(experiment: Experiment) -> tuple[Any, dict[str, Any]]:

@@ -9,11 +9,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.typing import ArrayLike
 
-from neuroml import core
+from neuroml import core, cost
 from neuroml.errors import UsageError
 
 
@@ -22,6 +24,7 @@ class Detector(NamedTuple):
 
     init: Callable[[], Any]
     step: Callable[..., tuple[jax.Array, Any]]
+    period: int = 1  # it fires at most once in so many steps: what `neuroml.cost.flops` charges for
 
 
 class ScheduledState(NamedTuple):
@@ -64,6 +67,9 @@ def every(
     Returns:
       A rule in the place of `rule`, equal to calling `neuroml.consolidate` by hand after every `steps` updates.
 
+    Raises:
+      UsageError: `steps` is not a whole number, or below 1.
+
     >>> import neuroml
     >>> ones = lambda params, **_: {"importance": jax.tree.map(jnp.ones_like, params)}
     >>> tx = every(neuroml.ewc(strength=1.0), steps=2, context=ones)
@@ -73,8 +79,6 @@ def every(
     >>> int(state.consolidations)
     2
     """
-    if not isinstance(steps, jax.Array) and steps < 1:
-        raise UsageError(f"steps={steps} must be at least 1.")
     return scheduled(rule, counter(steps), context=context)
 
 
@@ -118,7 +122,8 @@ def scheduled(
             made = given if context is None else context(core.whole("context", params, all_params), **given)
             return core.consolidate(inner, params, **made)
 
-        inner = jax.lax.cond(fire, settle, lambda inner: inner, state.inner)
+        with cost.one_in(detector.period):
+            inner = jax.lax.cond(fire, settle, lambda inner: inner, state.inner)
         updates, inner = inner_rule.update(updates, inner, params, **given)
         return updates, ScheduledState(inner, detector_state, state.consolidations + fire)
 
@@ -135,7 +140,16 @@ def counter(steps: int | jax.Array) -> Detector:
         fire = (state.count > 0) & (state.count % state.steps == 0)
         return fire, state._replace(count=state.count + 1)
 
-    return Detector(init, step)
+    return Detector(init, step, _period(steps))
+
+
+def _period(steps: int | jax.Array) -> int:
+    """Returns the number of steps, or 1 for one that is not known while tracing."""
+    if isinstance(steps, jax.core.Tracer):
+        return 1
+    if np.ndim(steps) or not (float(steps) >= 1 and float(steps) % 1 == 0):
+        raise UsageError(f"steps={steps} must be a whole number, at least 1.")
+    return int(steps)
 
 
 def surprise(
@@ -162,7 +176,16 @@ def surprise(
         few are large: there it must look back far enough (0.98) that a few large ones in a row are no surprise.
       slow_decay: per step; 0.99 looks back about 100 steps.
       patience: steps after the start and after each firing in which nothing fires.
+
+    Raises:
+      UsageError: a decay outside [0, 1], or another number below 0.
     """
+    for name, value in (("ratio", ratio), ("margin", margin), ("patience", patience)):
+        if isinstance(value, float | int) and not value >= 0:
+            raise UsageError(f"{name}={value} must be at least 0.")
+    for name, value in (("fast_decay", fast_decay), ("slow_decay", slow_decay)):
+        if isinstance(value, float | int) and not 0 <= value <= 1:
+            raise UsageError(f"{name}={value} must be from 0 to 1: it is what a step leaves of the past.")
 
     def init():
         return SurpriseState(jnp.float32(0), jnp.float32(0), jnp.int32(0), core.leaf(ratio), core.leaf(margin))

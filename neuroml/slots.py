@@ -10,7 +10,7 @@ linker length = the bandwidth `linker` of a soft read; valence = how many calls 
 tension = `tension`, the pressure to merge.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,14 @@ from jaxtyping import Array, Bool, Float, Int
 from neuroml.errors import UsageError
 
 FAR = jnp.inf
+
+_SHARE = (lambda value: 0 <= value <= 1, "from 0 to 1")
+_LIMITS = {
+    "radius": (lambda value: value >= 0, "at least 0"),
+    "mobility": _SHARE,
+    "linker": (lambda value: value > 0, "above 0"),
+    "share": _SHARE,
+}
 
 
 class Slots(NamedTuple):
@@ -34,6 +42,21 @@ class Slots(NamedTuple):
     def alive(self) -> Array:
         """Which slots exist; [K] bool."""
         return self.mass > 0
+
+
+def check(**numbers: Any) -> None:
+    """Raises `UsageError` for a plain number outside what `radius`, `mobility`, `linker` or `share` can be.
+
+    >>> check(radius=float("inf"), mobility=0.5)
+    >>> check(mobility=7)
+    Traceback (most recent call last):
+    ...
+    neuroml.errors.UsageError: mobility=7 must be from 0 to 1.
+    """
+    for name, value in numbers.items():
+        within, words = _LIMITS[name]
+        if isinstance(value, float | int) and not within(value):
+            raise UsageError(f"{name}={value} must be {words}.")
 
 
 def empty(slots: int, keys: int, values: int) -> Slots:
@@ -71,6 +94,7 @@ def absorb(
     >>> state.mass.tolist(), joined.tolist(), [f"{at:.2f}" for at in state.place[:2, 0].tolist()]
     ([2.0, 1.0, 0.0, 0.0], [0, 0, 1], ['0.05', '5.00'])
     """
+    check(radius=radius, mobility=mobility)
     if nucleus < 1 or keys.shape[0] % nucleus:
         raise UsageError(f"{keys.shape[0]} examples do not split into groups of nucleus={nucleus}.")
     sound = jnp.ones(keys.shape[0], bool) if sound is None else sound
@@ -98,6 +122,7 @@ def shares(state: Slots, keys: Float[Array, "n keys"], linker: ArrayLike) -> Flo
     It is the retrieval of a modern Hopfield network with inverse temperature 1 / linker^2 (Ramsauer et al. 2021).
     """
     distances = squared_distances(state, keys)
+    check(linker=linker)
     some = state.alive.any()
     return jnp.where(some, jax.nn.softmax(jnp.where(some, -distances, 0) / (2 * linker**2), axis=-1), 0)
 
@@ -129,7 +154,8 @@ def merge(state: Slots, into: Int[Array, " slots"]) -> Slots:
     slots = state.mass.size
     total = lambda rows: jax.ops.segment_sum(rows, into, slots)
     mass, place = total(state.mass), total(state.place * parts(state, into)[:, None])
-    return Slots(place, mass, total(state.values), jax.ops.segment_max(state.valence, into, slots) * (mass > 0))
+    valence = jnp.where(mass > 0, jax.ops.segment_max(state.valence, into, slots), 0)  # of no slot at all: -infinity
+    return Slots(place, mass, total(state.values), valence)
 
 
 def parts(state: Slots, into: Int[Array, " slots"]) -> Float[Array, " slots"]:
@@ -142,6 +168,7 @@ def evaporate(state: Slots, share: ArrayLike, binding: ArrayLike = 0.0) -> Slots
 
     mass = mass * (1 - share * exp(-binding * valence))
     """
+    check(share=share)
     rest = 1 - share * jnp.exp(-state.valence * binding)
     rest = jnp.where(state.mass * rest < 0.5, 0, rest)
     return state._replace(

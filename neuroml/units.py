@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from neuroml import core, projection
+from neuroml import wiring as names_of
 from neuroml.errors import UsageError
 
 
@@ -69,6 +70,15 @@ def begin(rule: str, wiring: Any, params: Any, blank: Callable[[int], Any]) -> A
             "layer and of the inputs of another alike, and `optax.masked` must hide neither."
         )
     return {name: blank(units.size) for name, units in found.items()}
+
+
+def of_no_layer(wiring: Any, params: Any, found: Mapping[str, Units]) -> dict[str, str]:
+    """Returns `{path: population}` of the arrays that belong to neurons and to no layer, such as a normalization's."""
+    paths = list(names_of.by_path(params))
+    inside = {paths[place] for layer in projection.layers(params).values() for place in layer[:2] if place is not None}
+    names = names_of.by_path(wiring, is_leaf=names_of.is_names)
+    alone = {path: axes[0] for path, axes in names.items() if len(axes) == 1 and path not in inside}
+    return {path: population for path, population in alone.items() if population in found}
 
 
 def outputs(found: Mapping[str, Units], activity: Any) -> dict[str, Float[Array, "n size"]]:
@@ -269,10 +279,9 @@ def _places(found: Mapping[str, Units], tree: Any, values: Mapping[str, Array]) 
 
 def _names(wiring: Any) -> dict[str, tuple[str | None, ...]]:
     """Returns the names of the axes of each kernel, by layer."""
-    is_names = lambda node: isinstance(node, tuple)
-    paths = jax.tree_util.tree_leaves_with_path(wiring, is_leaf=is_names)
+    paths = jax.tree_util.tree_leaves_with_path(wiring, is_leaf=names_of.is_names)
     home = lambda path: jax.tree_util.keystr(path[:-1], simple=True, separator="/")
-    return {home(path): names for path, names in paths if is_names(names) and len(names) > 1}
+    return {home(path): names for path, names in paths if names_of.is_names(names) and len(names) > 1}
 
 
 def _check_spelling(names: Mapping[str, tuple[str | None, ...]]) -> None:

@@ -8,6 +8,8 @@ from jaxtyping import Array, Float
 
 from neuroml import units
 
+TINY = 1e-12
+
 
 def vitals(wiring: Any, params: Any, activity: Any, *, threshold: float = 0.1) -> dict[str, Float[Array, ""]]:
     r"""Measures how able to learn a network still looks.
@@ -48,10 +50,14 @@ def vitals(wiring: Any, params: Any, activity: Any, *, threshold: float = 0.1) -
 def effective_rank(rows: Float[Array, "n size"]) -> Float[Array, ""]:
     """Returns the exponential of the entropy of the normalized singular values; 0 where all are zero.
 
+    Its gradient is finite where singular values are equal or zero.
+
     >>> float(effective_rank(jnp.eye(3)).round(4)), float(effective_rank(jnp.ones((3, 3))).round(4))
     (3.0, 1.0)
     """
     values = jnp.linalg.svd(rows, compute_uv=False)
-    share = values / jnp.maximum(values.sum(), 1e-12)
-    entropy = -jnp.sum(jnp.where(share > 0, share * jnp.log(jnp.maximum(share, 1e-12)), 0))
-    return jnp.where(values.sum() > 0, jnp.exp(entropy), 0)
+    some = values.sum() > 0
+    share = values / jnp.where(some, values.sum(), 1)
+    positive = share > TINY  # below it, a share adds nothing to the entropy, but its logarithm grows in the gradient
+    entropy = -jnp.sum(jnp.where(positive, share * jnp.log(jnp.where(positive, share, 1)), 0))
+    return jnp.where(some, jnp.exp(entropy), 0)

@@ -125,14 +125,16 @@ def chain(
       The wiring, for `populations` and `spread`.
 
     Raises:
-      UsageError: when a layer is unknown, an array is left over, or a layer has another number of inputs than
-        the one before it has outputs. So it is after flattening an image: leave its convolutions to
+      UsageError: when a layer is unknown or given twice, an array is left over, or a layer has another number of
+        inputs than the one before it has outputs. So it is after flattening an image: leave its convolutions to
         `unnamed`, or average each channel over the image.
 
     >>> params = {"a": {"kernel": jnp.ones((4, 3)), "bias": jnp.ones(3)}, "b": {"kernel": jnp.ones((3, 2))}}
     >>> chain(params, ["a", "b"])
     {'a': {'bias': ('hidden_0',), 'kernel': ('input', 'hidden_0')}, 'b': {'kernel': ('hidden_0', 'output')}}
     """
+    if twice := sorted({layer for layer in order if list(order).count(layer) > 1}):
+        raise UsageError(f"{', '.join(twice)} would stand twice in one chain: give each layer of `order` once.")
     shapes = {path: jnp.shape(leaf) for path, leaf in by_path(params).items()}
     between = ["input", *(f"hidden_{index}" for index in range(len(order) - 1)), "output"]
     names: dict[str, tuple[str | None, ...]] = {}
@@ -173,13 +175,13 @@ def _check_joints(layers: Sequence[tuple[str, Sequence[int]]]) -> None:
 
 def _matched(wiring: Any, params: Any) -> list[tuple[str, tuple[str | None, ...], Any]]:
     """Returns `(path, names, array)` for each array of `params`."""
-    names, leaves = by_path(wiring, is_leaf=_is_names), by_path(params)
+    names, leaves = by_path(wiring, is_leaf=is_names), by_path(params)
     if missing := [path for path in leaves if path not in names]:
         raise UsageError(f"the wiring has no names for {', '.join(missing)}: it must mirror the parameters.")
     if extra := [path for path in names if path not in leaves]:
         raise UsageError(f"the wiring names {', '.join(extra)}, which the parameters do not have.")
     for path, leaf in leaves.items():
-        if not _is_names(names[path]) or len(names[path]) != jnp.ndim(leaf):
+        if not is_names(names[path]) or len(names[path]) != jnp.ndim(leaf):
             raise UsageError(
                 f"{path} has shape {jnp.shape(leaf)} but is wired as {names[path]!r}: give a tuple with one "
                 "name, or None, for each axis."
@@ -193,5 +195,10 @@ def by_path(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> dict[str
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
-def _is_names(node: Any) -> bool:
+def is_names(node: Any) -> bool:
+    """Says whether a node of a wiring names the axes of an array: the `is_leaf` of `jax.tree.map` over a wiring.
+
+    >>> is_names(("input", None)), is_names({"bias": ("output",)})
+    (True, False)
+    """
     return isinstance(node, tuple) and all(name is None or isinstance(name, str) for name in node)

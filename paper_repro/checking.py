@@ -18,11 +18,12 @@ class Verdict(NamedTuple):
     """What came of one cell; in %."""
 
     cell: Cell
-    seeds: int  # ours
+    seeds: int  # ours that finished: those behind the numbers
     mean: float
     error: float  # standard error of our mean
     allowed: float  # largest difference that passes
     seconds: float  # a seed
+    diverged: int  # ours that did not finish
 
     @property
     def difference(self) -> float:
@@ -30,25 +31,38 @@ class Verdict(NamedTuple):
         return self.mean - self.cell.published
 
     @property
+    def run(self) -> bool:
+        """Whether there is something to compare: two seeds or more, or one that diverged."""
+        return self.seeds > 1 or self.diverged > 0
+
+    @property
     def checked(self) -> bool:
-        """Whether there is something to compare: results, of two seeds or more, and a number that was seen."""
-        return self.seeds > 1 and self.cell.seen != "from memory"
+        """Whether it was run, and the published number was seen."""
+        return self.run and self.cell.seen != "from memory"
 
     @property
     def passes(self) -> bool:
-        """Whether the difference is within what chance allows."""
-        return abs(self.difference) <= self.allowed
+        """Whether every seed finished, and the difference is within what chance allows."""
+        return not self.diverged and abs(self.difference) <= self.allowed
 
     @property
     def word(self) -> str:
         """Says in a word or two what came of it."""
         if not self.checked:
-            return "not run" if self.seeds < 2 else "not checked (from memory)"
-        return "pass" if self.passes else "**fail**"
+            return "not checked (from memory)" if self.run else "not run"
+        return "pass" if self.passes else "**diverged**" if self.diverged else "**fail**"
+
+    @property
+    def counted(self) -> str:
+        """Says how many seeds ran and, if any, how many of them diverged."""
+        count = self.seeds + self.diverged
+        return f"{count} (diverged {self.diverged}/{count})" if self.diverged else str(count)
 
 
-def verdict(cell: Cell, values: list[float], seconds: float = 0.0, floor: float = FLOOR) -> Verdict:
-    r"""Returns the comparison of a published number with our values, one a seed, in %.
+def verdict(
+    cell: Cell, values: list[float], seconds: float = 0.0, floor: float = FLOOR, *, diverged: int = 0
+) -> Verdict:
+    r"""Returns the comparison of a published number with our values, one a seed that finished, in %.
 
         allowed = 2 * sqrt(SEM_ours^2 + SEM_published^2) + floor
 
@@ -59,12 +73,12 @@ def verdict(cell: Cell, values: list[float], seconds: float = 0.0, floor: float 
     (True, False)
     """
     if len(values) < 2:
-        return Verdict(cell, len(values), values[0] if values else math.nan, math.nan, math.nan, seconds)
+        return Verdict(cell, len(values), values[0] if values else math.nan, math.nan, math.nan, seconds, diverged)
     spread = statistics.stdev(values)
     ours = spread / math.sqrt(len(values))
     theirs = spread / math.sqrt(cell.seeds) if cell.error is None else cell.error
     allowed = 2 * math.hypot(ours, theirs) + floor
-    return Verdict(cell, len(values), statistics.fmean(values), ours, allowed, seconds)
+    return Verdict(cell, len(values), statistics.fmean(values), ours, allowed, seconds, diverged)
 
 
 def verdicts(claim: Claim, folder: Any = None, floor: float = FLOOR) -> list[Verdict]:
@@ -74,7 +88,8 @@ def verdicts(claim: Claim, folder: Any = None, floor: float = FLOOR) -> list[Ver
         records = [] if cell.not_run else running.found(cell.job(), folder or claim.results)
         finished = [record for record in records if not record["diverged"]]
         seconds = statistics.fmean(record["seconds"] for record in finished) if finished else 0.0
-        found.append(verdict(cell, [100 * record["metrics"]["accuracy"] for record in finished], seconds, floor))
+        values = [100 * record["metrics"]["accuracy"] for record in finished]
+        found.append(verdict(cell, values, seconds, floor, diverged=len(records) - len(finished)))
     return found
 
 
@@ -91,7 +106,7 @@ def table(rows: list[Verdict], claim: str) -> str:
         numbers = f"{row.difference:+.2f} | {row.allowed:.2f}" if row.seeds > 1 else "– | –"
         seconds = f"{row.seconds:.1f}" if row.seeds else "–"
         lines.append(
-            f"| {cell.name} | {published} | {ours} | {numbers} | {row.word} | {row.seeds} | {seconds} | {cell.seen} |"
+            f"| {cell.name} | {published} | {ours} | {numbers} | {row.word} | {row.counted} | {seconds} | {cell.seen} |"
         )
     passed = sum(row.passes for row in rows if row.checked)
     lines += [
@@ -105,15 +120,17 @@ def table(rows: list[Verdict], claim: str) -> str:
 def _note(row: Verdict, claim: str) -> str | None:
     """Returns why a cell was not run, what would run it, or why it fails."""
     cell = row.cell
-    if cell.not_run is None and row.seeds < 2:
+    if cell.not_run is None and not row.run:
         return f'python -m paper_repro run {claim} --only "{cell.name}"' + (f": {cell.takes}" if cell.takes else "")
     return cell.not_run or (cell.explained if row.checked and not row.passes else None)
 
 
 def check(command: Any) -> int:
-    """Prints the verdicts, and returns 1 where less than 90 % pass or a failure is not explained."""
+    """Prints the verdicts, and returns the exit status that `python -m paper_repro check --help` promises."""
     if command.results and not command.claim:
         raise UsageError("--results is the folder of one claim: name it, as in `check CLAIM --results FOLDER`.")
+    if command.results and not command.results.is_dir():
+        raise UsageError(f"--results {command.results} is no folder: give the one that was `--out` of `run`.")
     floor = FLOOR if command.floor is None else command.floor
     if command.write and (command.results or floor != FLOOR):
         raise UsageError(
@@ -121,7 +138,7 @@ def check(command: Any) -> int:
         )
     if not floor >= 0:
         raise UsageError(f"--floor {floor} is a number of points that pass in any case: at least 0.")
-    every = []
+    every, waiting = [], False
     for name in [command.claim] if command.claim else claims.names():
         claim = claims.load(name)
         rows = verdicts(claim, command.results, floor)
@@ -129,9 +146,10 @@ def check(command: Any) -> int:
         if command.write:
             tables.update_readme(HOME / name / "README.md", {"check": table(rows, claim.name)})
         every += [row for row in rows if row.checked]
+        waiting |= any(cell.seen != "from memory" for cell in claim.run_here())
     passed = sum(row.passes for row in every)
     print(f"{passed} of {len(every)} checked numbers pass.")
     silent = [row.cell.name for row in every if not row.passes and not row.cell.explained]
     if silent:
         print(f"not explained: {', '.join(silent)}", file=sys.stderr)
-    return int(not every or passed < SHARE * len(every) or bool(silent))
+    return int((waiting and not every) or passed < SHARE * len(every) or bool(silent))

@@ -27,6 +27,7 @@ def run(claim: Claim, command: Any) -> int:
     if not seeds:
         raise UsageError(f"--seeds {command.seeds}: at least one seed is needed.")
     out, load = command.out or claim.results, functools.cache(commands.load_data)
+    commands.check_writable(out)
     for number, cell in enumerate(wanted, 1):
         print(f"{number}/{len(wanted)} {cell.name}", file=sys.stderr)
         job = cell.job()

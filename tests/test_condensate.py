@@ -339,7 +339,20 @@ def test_reading_other_widths_is_refused_too():
 
 @pytest.mark.parametrize(
     "settings",
-    [{"features": 0}, {"outputs": 0}, {"count": 0}, {"keys": 0}, {"maps": "onw"}, {"ridge": 0.0}],
+    [
+        {"features": 0},
+        {"outputs": 0},
+        {"count": 0},
+        {"keys": 0},
+        {"nucleus": 0},
+        {"maps": "onw"},
+        {"ridge": 0.0},
+        {"linker": 0},
+        {"radius": -1},
+        {"mobility": 7},
+        {"shell_decay": 5},
+        {"shell_decay": float("nan")},
+    ],
     ids=str,
 )
 def test_settings_that_cannot_be(settings):

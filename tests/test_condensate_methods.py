@@ -104,3 +104,8 @@ def test_a_memory_of_one_slot_is_ridge_regression_on_everything():
     gram = x.T @ x
     weights = np.linalg.solve(gram + 0.1 * np.diag(np.diag(gram)), x.T @ y)
     np.testing.assert_allclose(memory.weights[0][:17], weights, rtol=1e-3, atol=1e-4)
+
+
+def test_who_merges_slots_where_a_phase_ends_is_told_where_it_ends():
+    told = lambda tension: experiment("condensate_memory", tension=tension).consolidates
+    assert told(20) and not told(0)

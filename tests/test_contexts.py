@@ -47,6 +47,33 @@ def test_separate_networks_are_the_inner_learner_each_and_leave_the_others_alone
     np.testing.assert_allclose(learner.predict(after, batch(1)), inner.predict(alone, batch(1)), atol=1e-5)
 
 
+def test_what_consolidates_or_settles_does_so_in_the_copy_of_its_task():
+    ewc = optax.chain(neuroml.ewc(strength=1.0), optax.sgd(0.1))
+    ones = lambda predict, params, examples, key: jax.tree.map(jnp.ones_like, params)
+    learner = contexts.separate(make_learner(TASK, ewc, ones), 2)
+    before = learner.init(jax.random.key(0))
+    after = learner.consolidate(before, batch(1), jax.random.key(1))
+    pairs = zip(*map(jax.tree.leaves, (before, after)), strict=True)
+    changed = [np.any(a != b, axis=tuple(range(1, a.ndim))) for a, b in pairs]
+    assert np.any(changed, axis=0).tolist() == [False, True]
+    settling = make_learner(TASK, optax.sgd(0.1))._replace(
+        settle=lambda state: state._replace(params=jax.tree.map(lambda leaf: leaf + 1, state.params))
+    )
+    settled = contexts.separate(settling, 2).settle(before._replace(opt_state=optax.EmptyState()))
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a + 1, b), before.params, settled.params)
+
+
+def test_a_stream_that_mixes_tasks_is_refused():
+    mixed = toy.experiment("separate", scenario="task", window=4)
+    with pytest.raises(UsageError, match="those of this stream mix tasks"):
+        mixed.begin(jax.random.key(0), toy.numbers_of(mixed), toy.dataset())
+
+
+def test_some_neurons_always_answer():
+    off = contexts.gated(TASK, optax.sgd(0.1), 2, 0.97).init(jax.random.key(0)).opt_state.off["hidden_0"]
+    assert off.sum(1).tolist() == [9, 9]
+
+
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.8])
 def test_silent_neurons_are_as_many_in_every_task_and_neither_answer_nor_learn(share):
     learner = toy.compiled(contexts.gated(TASK, optax.sgd(0.1), 3, share))

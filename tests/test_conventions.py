@@ -147,3 +147,15 @@ def test_bad_input_is_named():
         conventions.translate("torch", 1.0, examples=10)
     with pytest.raises(UsageError, match="examples=0"):
         conventions.translate("mammoth", 1.0, examples=0)
+    with pytest.raises(UsageError, match="batch_size=0"):
+        conventions.translate("mammoth", 1.0, examples=10, batch_size=0)
+
+
+@pytest.mark.parametrize("name", sorted(conventions.CONVENTIONS))
+def test_who_squares_means_over_batches_must_say_of_how_many(name):
+    if conventions.CONVENTIONS[name].batched:
+        with pytest.raises(UsageError, match=f"{name} squares the mean.*batch_size"):
+            conventions.translate(name, 1.0, examples=10)
+    else:
+        with_size = conventions.translate(name, 1.0, examples=10, batch_size=4)
+        assert conventions.translate(name, 1.0, examples=10) == with_size

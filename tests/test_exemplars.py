@@ -65,6 +65,18 @@ def test_known_classes_are_distilled_and_new_ones_are_taught():
     same(moved(state, after), gradient(lambda params: bce(params, data, targets, np.arange(4)), state.params))
 
 
+def test_new_examples_distil_heads_that_are_switched_off_for_them():
+    agent = make()
+    state, _ = agent.step(agent.init(jax.random.key(0)), batch(0, 1, 0), jax.random.key(1))
+    state = agent.consolidate(state, batch(0, 1), jax.random.key(2))
+    shifted = jax.tree.map(lambda leaf: leaf + 0.5, state.opt_state.inner.teacher)
+    other = state._replace(opt_state=state.opt_state._replace(inner=state.opt_state.inner._replace(teacher=shifted)))
+    new = batch(2, 3, seed=1)
+    new = new._replace(active=jnp.tile(jnp.arange(4) > 1, (2, 1)))  # task-incremental: only its own head answers
+    one, two = (agent.step(s, new, jax.random.key(3))[0].params for s in (state, other))
+    assert abs(one["head"]["kernel"] - two["head"]["kernel"])[:, :2].max() > 1e-4
+
+
 def test_stored_examples_of_earlier_tasks_are_replayed_by_their_weight():
     first, data = batch(0, seed=5), batch(2, 3, seed=1)
     step = {}

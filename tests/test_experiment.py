@@ -137,6 +137,30 @@ def test_a_consolidation_sees_different_examples_of_its_own_phase(samples, wante
     assert all((leaf == 1).all() for leaf in jax.tree.leaves(after.opt_state[0].importance))
 
 
+def _probes(maker, method="naive", number=6):
+    """Returns the tasks of the examples on which vital signs are taken, [phases, number], and their positions."""
+    experiment = make(method=neuroml.methods.methods[method], maker=maker, inspected=number)
+    stream, key = experiment.stream(DATA, jax.random.key(0)), jax.random.key(0)
+    batches = [experiment._probe(key, stream, jnp.int32(phase)) for phase in range(stream.phases)]
+    return stream, batches
+
+
+def test_vital_signs_of_a_task_are_taken_on_the_first_examples_of_its_row():
+    stream, batches = _probes(scenarios.split(3))
+    for phase, batch in enumerate(batches):
+        jax.tree.map(np.testing.assert_array_equal, batch, stream.train_batch(phase, jnp.arange(6)))
+
+
+def test_vital_signs_over_several_tasks_are_taken_on_examples_of_all_of_them():
+    _, (batch,) = _probes(scenarios.split(3), "joint", 39)  # a row sorted by task
+    assert len({image.tobytes() for image in np.asarray(batch.x)}) == 39
+    _, (batch,) = _probes(scenarios.split(3), "joint", 12)
+    assert set(batch.task.tolist()) == {0, 1, 2}
+    stream, (first, *_) = _probes(scenarios.blended(scenarios.split(3), 8), number=8)  # a row in the order of time
+    early = stream.train_batch(0, jnp.arange(8))
+    assert not np.array_equal(first.x, early.x) and first.x.shape == early.x.shape
+
+
 # --- when it is tested ---
 
 
@@ -253,6 +277,7 @@ def make(**changed):
         ({"epochs": None, "iterations": 0}, ("iterations=0",)),
         ({"batch_size": 0}, ("batch_size=0",)),
         ({"samples": -1}, ("samples=-1",)),
+        ({"inspected": -1}, ("inspected=-1",)),
         ({"optimizer": "adm"}, ("'adm'", "'adam'", "sgd")),
         ({"options": {"anchor": "latest"}}, ("'anchor'", "'anchors'", "form")),
         ({"evaluation": "end"}, ("'end'", "'ends'", "all")),

@@ -117,8 +117,13 @@ def test_no_rounds_leave_the_patches_as_they_were_drawn():
     assert (params["directions"] != FITTED["patches"]["directions"]).any()
 
 
-def test_more_filters_than_patches_and_flat_images_are_no_disaster():
-    made = patches(filters=20, samples=8)
+def test_more_filters_than_patches_are_refused():
+    with pytest.raises(UsageError, match="filters=9.*samples=8"):
+        patches(filters=9, samples=8)
+
+
+def test_as_many_filters_as_patches_and_flat_images_are_no_disaster():
+    made = patches(filters=8, samples=8)
     flat = jnp.full((3, 9, 8, 3), 0.5)
     for first in (IMAGES, flat):
         params = made.fit(KEY, first)

@@ -9,9 +9,10 @@ import toy
 from flax import nnx
 
 import neuroml
-from neuroml import adaptation, interventions, units
+from neuroml import adaptation, contexts, interventions, units
 from neuroml.conditioned import conditioned
 from neuroml.errors import UsageError
+from neuroml.hard_attention import hard_attention
 from neuroml.learner import Task, make_learner
 from neuroml.streams.stream import Batch
 
@@ -76,6 +77,9 @@ def test_a_lesion_of_synapses_spares_biases():
     [
         ({"share": 1.5}, "share=1.5"),
         ({"share": -0.1}, "share=-0.1"),
+        ({"share": jnp.float32(1.5)}, "share=1.5"),
+        ({"share": {next(iter(units.find(NAMES, PARAMS))): np.arange(8) == 2}}, "must be their numbers"),
+        ({"share": {next(iter(units.find(NAMES, PARAMS))): [2.7]}}, "must be their numbers"),
         ({"part": "axons"}, "'axons'"),
         ({"share": {"somewhere": [0]}}, "'somewhere'"),
         ({"share": {next(iter(units.find(NAMES, PARAMS))): [0, 8]}}, "no neuron 8"),
@@ -200,6 +204,68 @@ def test_a_recording_of_the_clamped_holds_what_they_hand_on_in_either_order():
     assert np.isclose(around.record[:, 1], 0.7).tolist() == [False, True, True, False]
     normalized = conditioned(clamp(plain), adaptation.make(0.9), batch(0)._replace(x=batch(0).x[0]), 1.0)
     assert np.isclose(run(record(normalized), 2)[-1].opt_state.record[1, 1], 0.7)
+
+
+def test_a_recording_of_normalized_inputs_holds_what_the_network_is_given():
+    norm, example = adaptation.make(0.9), batch(0)._replace(x=batch(0).x[0])
+    agent = interventions.recorded(
+        conditioned(make_learner(TASK, optax.sgd(0.1)), norm, example, 1.0), TASK, "hidden_0", 1
+    )
+    start = run(conditioned(make_learner(TASK, optax.sgd(0.1)), norm, example, 1.0), 1)[0]
+    state = agent.init(jax.random.key(0))
+    state = state._replace(params=start.params, opt_state=state.opt_state._replace(inner=start.opt_state))
+    after, _ = agent.step(state, batch(1), jax.random.key(1))
+    given = batch(1)._replace(x=norm.apply(start.opt_state.inputs, batch(1).x))
+    answers = TASK.capture(start.params, given)[1]["layers"][1].mean(0)
+    np.testing.assert_allclose(after.opt_state.record[0], answers, rtol=1e-5, atol=1e-6)
+
+
+def test_a_recording_of_gated_neurons_knows_who_is_silent():
+    agent = interventions.recorded(contexts.gated(TASK, optax.sgd(0.1), 2, 0.5), TASK, "hidden_0", 1)
+    state = agent.step(agent.init(jax.random.key(0)), batch(0), jax.random.key(0))[0].opt_state
+    assert not np.asarray(state.record[0][state.inner.off["hidden_0"][0]]).any() and np.asarray(state.record).any()
+
+
+@pytest.mark.parametrize("given", [{"steps": 0}, {"steps": -1}, {"every": 0}, {"every": -1}])
+def test_a_recording_without_room_is_refused(given):
+    with pytest.raises(UsageError, match="must be at least 1"):
+        interventions.recorded(make_learner(TASK, optax.sgd(0.1)), TASK, "hidden_0", **{"steps": 3, **given})
+
+
+def test_a_recording_of_a_learner_that_hides_its_neurons_is_refused():
+    hidden = hard_attention(TASK, optax.sgd(0.1), 2, ramp=5)
+    with pytest.raises(UsageError, match="does not say what population 'hidden_0' answers"):
+        interventions.recorded(hidden, TASK, "hidden_0", 3)
+
+
+NORMED = neuroml.mlp((3, 3, 1), [8, 6], 4, layer_norm=True)
+
+
+def test_the_destroyed_stay_silent_behind_a_normalization():
+    agent = interventions.injured(make_learner(Task(NORMED, 1.0), optax.adam(0.1)), NORMED.wiring, {"hidden_0": [2]}, 3)
+    state = run(agent, 12)[-1]
+    assert np.flatnonzero(~np.asarray(state.params["layers"][1]["kernel"]).any(1)).tolist() == [2]  # nobody hears it
+    answers = NORMED.capture(state.params, {}, batch(0).x)[2]["layers"][1]
+    assert not np.asarray(answers)[:, 2].any() and np.asarray(answers).any()
+
+
+def test_a_clamp_before_a_normalization_is_refused():
+    agent = interventions.clamped(
+        make_learner(Task(NORMED, 1.0), optax.sgd(0.1)), NORMED.wiring, "hidden_0", [0], 5, 0, 1
+    )
+    with pytest.raises(UsageError, match="'hidden_0' cannot be clamped: norms/0/bias"):
+        agent.predict(agent.init(jax.random.key(0)), batch(0))
+
+
+@pytest.mark.parametrize("start, stop", [(3, 3), (5, 2), (-1, 2)])
+def test_a_clamp_that_ends_before_it_begins_is_refused(start, stop):
+    with pytest.raises(UsageError, match=f"start={start} and stop={stop}"):
+        interventions.clamped(make_learner(TASK, optax.sgd(0.1)), NETWORK.wiring, "hidden_0", [0], 0.0, start, stop)
+
+
+def test_an_injury_before_the_stream_is_refused():
+    with pytest.raises(UsageError, match="at=-4"):
+        interventions.injured(make_learner(TASK, optax.sgd(0.1)), NETWORK.wiring, 0.5, -4)
 
 
 def test_they_fit_each_other_and_normalized_inputs():

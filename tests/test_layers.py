@@ -13,7 +13,7 @@ LAYERS = [
     {"errors", "_nnx"},
     {"core", "cost", "metrics", "online", "conventions", "losses", "wiring", "activity", "noise", "adaptation"},
     {"quadratic", "double_well", "projection", "memory", "streams.dataset", "additive", "slots", "features"},
-    {"units", "regularizers", "ground"},
+    {"units", "ground"},
     {
         "vitals",
         "renewing",
@@ -27,6 +27,7 @@ LAYERS = [
         "condensate",
     },
     {
+        "regularizers",
         "schedule",
         "resizing",
         "deepening",

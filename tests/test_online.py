@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from neuroml import online
+from neuroml.errors import UsageError
 
 # Two tasks of 300 steps: wrong for 100 steps, then right; the second learnt in half the time.
 STEPS = np.stack([np.arange(300) >= 100, np.arange(300) >= 50]).astype(float)
@@ -29,3 +30,27 @@ def test_steps_that_a_task_does_not_have_count_nowhere():
 
 def test_one_task_has_no_slope():
     assert np.isnan(online.online_slope(STEPS[:1])) and np.isnan(online.early_accuracy(STEPS[:1]))
+
+
+def test_an_injury_is_found_by_the_steps_that_were_taken():
+    """Rows of phases of different length are padded with NaN, and the injury is counted in real steps."""
+    ragged = np.full((3, 8), np.nan)
+    ragged[0, :3], ragged[1], ragged[2, :5] = 0.9, [0.8] * 4 + [0.1, 0.4, 0.8, 0.8], 0.7
+    settings = {"window": 2, "before": 4}
+    assert online.recovery_steps(ragged, 3 + 4, **settings) == 4  # step 4 of the second task
+    assert online.injury_loss(ragged, 3 + 4, **settings) == pytest.approx(0.8 - 0.25)
+    assert np.isnan(online.recovery_steps(ragged, 3, **settings))  # a task's first step
+    assert np.isnan(online.recovery_steps(ragged, 3 + 8 + 4, **settings))  # one step is left
+    assert online.injury_loss(ragged, 3 + 8 + 4, **settings) == pytest.approx(0)
+
+
+@pytest.mark.parametrize("measure", [online.recovery_steps, online.injury_loss])
+@pytest.mark.parametrize("at", [-1, 600])
+def test_an_injury_outside_the_stream_is_refused(measure, at):
+    with pytest.raises(UsageError, match=f"no step {at} in a stream of 600"):
+        measure(STEPS, at)
+
+
+def test_steps_below_one_are_refused():
+    with pytest.raises(UsageError, match="steps=-1"):
+        online.early_accuracy(STEPS, steps=-1)

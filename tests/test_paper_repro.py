@@ -1,20 +1,13 @@
 """Claims: published numbers, what runs their protocol, and the comparison."""
 
-import dataclasses
 import pathlib
 
-import numpy as np
 import pytest
 import yaml
 
-from benchmarks import suite, tables
-from benchmarks.jobs import Job
-from neuroml.streams.sources import load
-from paper_repro import checking, claims, cli
-from paper_repro.buzzega_2020_rotated import angles
+from benchmarks import results, tables
+from paper_repro import checking, claims, cli, running
 from paper_repro.claims import Cell
-from paper_repro.condensates import frontier
-from paper_repro.repair import curves
 
 HERE = {name: claims.load(name) for name in claims.names()}
 CELL = {"published": 50.0, "seeds": 4, "seen": "first-hand"}
@@ -60,6 +53,16 @@ def test_what_is_from_memory_or_of_one_seed_is_shown_and_not_checked():
     assert not memory.checked and not alone.checked
     text = checking.table([memory, alone], "paper")
     assert "not checked (from memory)" in text and "| not run |" in text and "0 of 0 checked" in text
+
+
+@pytest.mark.parametrize("finished", [[], [50.0], [50.0, 50.1]])
+def test_a_cell_of_which_a_seed_diverged_fails_and_says_so(finished):
+    found = checking.verdict(cell(), finished, diverged=2)
+    assert found.checked and not found.passes
+    text, count = checking.table([found], "paper"), len(finished) + 2
+    assert f"| **diverged** | {count} (diverged 2/{count}) |" in text and "0 of 1 checked" in text
+    assert "paper_repro run" not in text, "it was run"
+    assert checking.verdict(cell(), [50.0, 50.1]).passes
 
 
 def write(folder, **changed):
@@ -109,6 +112,34 @@ def test_a_claim_is_run_resumed_checked_and_written(home, capsys):
     assert cli.main(["check", "paper"]) == 1 and "not explained: naive" in capsys.readouterr().err
 
 
+def test_seeds_that_diverged_are_counted_from_the_file(home, capsys):
+    write(home / "paper")
+    one = claims.load("paper")
+    job = one.cells[0].job()
+    rows = [
+        {"config_hash": results.config_hash(job.config), "method": job.name, "seed": seed, "seconds": 1.0}
+        | {"metrics": {"accuracy": 0.195}, "diverged": {"phase": 0, "step": 3} if seed < 8 else None}
+        for seed in range(10)
+    ]
+    results.append(running.file_of(one.results, job, job.suite.data), rows)
+    assert cli.main(["check"]) == 1
+    printed = capsys.readouterr()
+    assert "10 (diverged 8/10)" in printed.out and "not explained: naive" in printed.err
+
+
+def test_where_nothing_can_be_run_nothing_failed(home):
+    write(home / "paper", cells=[{"name": "magic", "published": 99.0, "not_run": "nobody has it"}])
+    assert cli.main(["check", "paper"]) == 0
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_before_anything_runs(home, capsys, monkeypatch):
+    write(home / "paper")
+    monkeypatch.setattr(running.runner, "run_job", lambda *_: pytest.fail("it ran"))
+    (home / "file").touch()
+    assert cli.main(["run", "paper", "--out", str(home / "file" / "x")]) == 2
+    assert f"cannot write to {home / 'file' / 'x'}" in capsys.readouterr().err
+
+
 def test_failures_that_are_explained_are_allowed_up_to_a_tenth(home):
     write(home / "paper")
     cli.main(["run", "paper"])
@@ -143,6 +174,10 @@ def test_mistakes_are_named(home, capsys):
     assert cli.main(["run", "papper"]) == 2 and "paper" in capsys.readouterr().err
     assert cli.main(["run", "paper", "--only", "ER"]) == 2 and "it runs: naive" in capsys.readouterr().err
     assert cli.main(["check", "--results", str(home)]) == 2
+    capsys.readouterr()
+    assert cli.main(["check", "paper", "--results", str(home / "nowhere")]) == 2
+    printed = capsys.readouterr()
+    assert not printed.out and f"--results {home / 'nowhere'} is no folder" in printed.err
     assert cli.main(["check", "paper", "--floor", "-1"]) == 2 and "--floor -1.0" in capsys.readouterr().err
     assert cli.main(["check", "paper", "--floor", "5", "--write"]) == 2 and "leave out" in capsys.readouterr().err
 
@@ -156,36 +191,3 @@ def test_a_few_seeds_on_real_images_come_near_the_paper(mnist, tmp_path, capsys)
     assert cli.main(["check", claim, "--results", there, "--floor", "3"]) == 0
     assert "2 of 2 checked numbers pass." in capsys.readouterr().out
     assert pathlib.Path(tmp_path / "split_mnist_online.class.csv").exists()
-
-
-def test_a_network_that_forgets_does_worse_the_further_the_given_angles_lie_apart():
-    small = {"data": "digits", "tasks": 3, "hidden": (20,), "epochs": 20, "batch_size": 32}
-    job = Job(dataclasses.replace(suite.load("rotated_mnist_20"), **small), "domain", "naive")
-    near, far = (angles.at_angles(job, load("digits"), degrees, seeds=1)[0] for degrees in ((0, 0, 0), (0, 90, 180)))
-    assert near > far + 10
-
-
-def test_a_recovery_curve_falls_at_the_injury():
-    steps = {"data": "digits", "tasks": 2, "examples": 14_080, "injury_at": 600, "injury": 0.9, "hidden": (20, 20)}
-    job = Job(dataclasses.replace(suite.load("injury_recovery"), **steps), "domain", "none")
-    curve = curves.recovery(job, load("digits"), 1)[0]
-    windows = curves.BEFORE // curves.WINDOW
-    assert curve.shape == ((curves.BEFORE + curves.AFTER) // curves.WINDOW,)
-    assert curve[windows] < np.mean(curve[:windows]) - 0.2
-
-
-@pytest.mark.parametrize("budget", frontier.BUDGETS)
-def test_at_equal_bytes_replay_is_the_suites_and_the_memory_fits_with_the_images_that_it_holds_back(
-    budget, monkeypatch
-):
-    held = lambda options: 800 * (options.get("held_back", 0) + options.get("capacity", 0))
-    monkeypatch.setattr(frontier, "bytes_of", lambda job, data: held(job.options) + 5000 * job.options.get("width", 1))
-    base = suite.load("split_mnist_online")
-    replay, memory = {}, None
-    for job in frontier.jobs(budget, base, None):
-        replay |= {job.name: job.options["replay_batch"]} if job.name != "condensate_memory" else {}
-        memory = job if job.name == "condensate_memory" else memory
-    assert replay == {"er": 0, "derpp": base.options["derpp"]["replay_batch"]}
-    assert frontier.BUDGETS[budget] / 2 < frontier.bytes_of(memory, None) <= frontier.BUDGETS[budget]
-    assert memory.options["held_back"] == min(2000, frontier.BUDGETS[budget] // 3200)
-    assert 784 * memory.batch_size <= frontier.BUDGETS[budget] / 10

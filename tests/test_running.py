@@ -19,6 +19,7 @@ from neuroml import running
 from neuroml.errors import UsageError
 from neuroml.experiment import Findings
 from neuroml.methods import Method
+from neuroml.streams import scenarios
 
 # One process, so that what takes long is made once.
 pytestmark = pytest.mark.xdist_group("experiments")
@@ -98,6 +99,15 @@ def test_a_loop_of_steps_is_the_scan_within_the_tolerance():
         batched = run(steps_mode="loop", seeds_mode="vmap")
     assert len(programs) == 1  # for three runs at once
     assert_close(curves(batched), curves(run()))
+
+
+@pytest.mark.parametrize("seeds_mode", ["map", "vmap"])
+def test_random_labels_run_in_a_loop_as_in_a_scan(seeds_mode):
+    """Each seed has images of its own, and the loop batches all of a stream but the data."""
+    experiment = dataclasses.replace(toy.experiment("naive"), maker=scenarios.random_labels(2, examples=9))
+    drive = functools.partial(neuroml.run, experiment, DATA, seeds=[0, 1], hyperparameters={"learning_rate": 0.01})
+    looped = drive(steps_mode="loop", seeds_mode=seeds_mode)
+    assert_close(curves(looped), curves(drive(steps_mode="scan", seeds_mode="map")))
 
 
 def test_strengths_times_seeds_compile_once_and_are_single_runs():
@@ -254,6 +264,9 @@ def test_two_devices_give_the_results_of_one(tmp_path):
     "arguments, words",
     [
         ({"seeds": []}, ("no seeds",)),
+        ({"seeds": [3, 4, 3]}, ("seeds=[3, 4, 3]", "not all different")),
+        ({"seeds": [0, -1]}, ("seeds=[0, -1]", "from 0")),
+        ({"seeds": [2**32]}, ("seeds=[4294967296]", "2**32 - 1")),
         ({"hyperparameters": {"learning_rate": 0.1, "strenght": 1.0}}, ("'strenght'", "'strength'", "decay")),
         ({"hyperparameters": {"strength": 1.0}}, ("learning_rate",)),
         ({"hyperparameters": {"learning_rate": [0.1, 0.2], "strength": [1.0, 2.0, 3.0]}}, ("[2, 3]",)),
@@ -268,6 +281,12 @@ def test_mistakes_are_named(arguments, words):
         neuroml.run(toy.experiment("ewc"), DATA, **{**usual, **arguments})
     for word in words:
         assert word in str(error.value)
+
+
+def test_seeds_are_whole_numbers():
+    running._check_seeds(range(3)), running._check_seeds([np.int64(3), 4])
+    with pytest.raises(UsageError, match=r"seeds=\[0.2, 0.9\] must be whole numbers"):
+        running._check_seeds([0.2, 0.9])  # would both be seed 0
 
 
 @pytest.mark.parametrize("steps_mode", ["scan", "loop"])

@@ -1,5 +1,7 @@
 """Schedules consolidate as a user would by hand: every so many steps, or when the loss jumps."""
 
+import dataclasses
+
 import chex
 import domains
 import jax
@@ -7,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import toy
 
 import neuroml
-from neuroml import schedule
+from neuroml import cost, schedule
 from neuroml.errors import MissingWordError, UsageError
 
 START = {"w": jnp.array([1.0, -1.0]), "b": jnp.array(0.5)}
@@ -54,6 +57,31 @@ def test_every_is_consolidating_by_hand_after_so_many_updates(rule):
     assert neuroml.penalty(left_state, left) == pytest.approx(float(neuroml.penalty(right_state, right)), rel=1e-4)
 
 
+def test_what_fires_now_and_then_is_charged_for_by_its_period():
+    """And what may fire at each step, or at a period that is not known while tracing, for every step."""
+    rule, w = neuroml.ewc(1.0), jnp.eye(10)
+    product = lambda params, **_: {"importance": params @ params}
+
+    def take(tx):
+        return tx.update(w, tx.init(w), w, value=1.0)[0]
+
+    of = lambda steps: cost.flops(lambda: take(schedule.every(rule, steps, context=product)))
+    assert [of(1), of(10), of(jnp.int32(100))] == [2000, 200, 20]
+    assert cost.flops(lambda steps: take(schedule.every(rule, steps, context=product)), 10) == 2000
+    assert cost.flops(lambda: take(schedule.on_surprise(rule, context=product))) == 2000
+
+
+def test_a_method_that_consolidates_every_so_many_steps_costs_less_the_rarer():
+    price = lambda steps: _price(dataclasses.replace(toy.experiment("ewc_every"), options={"steps": steps}))
+    often, seldom, hardly = price(1), price(10), price(1000)
+    assert often > seldom > hardly >= _price(toy.experiment("naive"))
+    np.testing.assert_allclose((often - hardly) / (seldom - hardly), (1 - 1e-3) / (0.1 - 1e-3))
+
+
+def _price(experiment):
+    return experiment.cost(jax.random.key(0), toy.numbers_of(experiment), toy.dataset())[1]
+
+
 WHEN_TOLD = schedule.Detector(init=lambda: (), step=lambda state, *, task, **_: (task == 1, state))
 
 
@@ -95,8 +123,9 @@ def test_the_number_of_steps_may_differ_along_a_vmap():
 
 
 def test_mistakes_are_named():
-    with pytest.raises(UsageError, match="steps=0"):
-        schedule.every(neuroml.si(1.0), 0)
+    for steps in (0, jnp.int32(0), jnp.float32(1.5), jnp.float32(jnp.inf)):
+        with pytest.raises(UsageError, match=f"steps={steps} must be a whole number"):
+            schedule.every(neuroml.si(1.0), steps)
     w = jnp.zeros(2)
     tx = optax.chain(schedule.on_surprise(neuroml.si(1.0)))
     with pytest.raises(MissingWordError, match="surprise needs `value`: the loss"):
@@ -173,6 +202,17 @@ def test_surprise_has_patience(gap, patience, expected):
     assert len(at) == expected and at[0] in range(300, 303)
     early = 0.1 + 3 * ((steps >= 10) & (steps < 15))  # what comes first is no surprise
     assert fires(early, patience=patience) == [[]] != fires(early, patience=0)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"fast_decay": 1.5}, {"slow_decay": -2.0}, {"patience": -5}, {"ratio": -1}, {"margin": float("nan")}],
+    ids=str,
+)
+def test_settings_of_surprise_that_mean_nothing(settings):
+    (name,) = settings
+    with pytest.raises(UsageError, match=f"{name}=.* must be"):
+        schedule.surprise(**settings)
 
 
 PHASE, SEEDS = 150, range(6)

@@ -138,6 +138,13 @@ def test_merging_keeps_all_sums_and_leaves_the_others_as_they_were():
         np.testing.assert_array_equal(after[5:8], before[5:8])
 
 
+def test_places_that_nothing_goes_into_are_empty_however_it_is_compiled():
+    """Of an empty segment the largest is -infinity, and that times 0 no number, unless XLA happens to rewrite it."""
+    with jax.disable_jit():
+        merged = slots.merge(droplets(), jnp.array([0, 0, 2, 2, 0, 5, 6, 7, 8, 9]))
+    assert merged.valence.tolist() == [5, 0, 4, 0, 0, 6, 7, 8, 0, 0]
+
+
 def test_without_tension_nothing_merges():
     assert slots.coarsening(droplets(), 0.0).tolist() == list(range(10))
 
@@ -226,6 +233,22 @@ def test_sizes_that_cannot_be(sizes):
 def test_examples_that_do_not_split_into_groups(nucleus):
     with pytest.raises(UsageError, match="groups of nucleus"):
         slots.absorb(slots.empty(1, 1, 1), column(1, 2, 3), jnp.ones((3, 1)), radius=1.0, nucleus=nucleus)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: slots.absorb(slots.empty(1, 1, 1), column(1), column(1), radius=-1),
+        lambda: slots.absorb(slots.empty(1, 1, 1), column(1), column(1), radius=float("nan")),
+        lambda: slots.absorb(slots.empty(1, 1, 1), column(1), column(1), radius=1, mobility=7),
+        lambda: slots.read(droplets(), column(1), 0),
+        lambda: slots.shares(droplets(), column(1), -1.0),
+        lambda: slots.evaporate(droplets(), 1.5),
+    ],
+)
+def test_numbers_that_mean_nothing(wrong):
+    with pytest.raises(UsageError, match="must be"):
+        wrong()
 
 
 def test_distances_far_from_the_origin_are_those_near_it():

@@ -129,6 +129,12 @@ def test_chain_refuses_gaps_and_strangers():
         wiring.chain(PARAMS, ["layers/0", "layers/2", "head"])
 
 
+def test_chain_refuses_a_layer_that_stands_twice():
+    square = {name: {"kernel": jnp.ones((3, 3))} for name in "ab"}  # the sizes alone would fit
+    with pytest.raises(UsageError, match="a would stand twice"):
+        wiring.chain(square, ["a", "a", "b"])
+
+
 def test_a_normalization_is_named_as_the_layer_before_it():
     params = {**PARAMS, "norms": {0: {"bias": jnp.ones(3), "scale": jnp.ones(3)}}}
     inferred = wiring.chain(params, ORDER, norms={"norms/0": "layers/0"})

@@ -49,7 +49,7 @@ class KWinners(nnx.Module):
       shuffled: the content-free control: each unit has the excitability of another one, always the same.
 
     Raises:
-      UsageError: winners outside [1, size] or a decay outside [0, 1); later, an x of another width.
+      UsageError: winners outside [1, size], a strength below 0 or a decay outside [0, 1); later, an x of another width.
 
     Reference:
       k winners: Ahmad and Scheinkman 2019, "How can we be so dense? The benefits of using highly sparse
@@ -70,6 +70,8 @@ class KWinners(nnx.Module):
     def __init__(self, size: int, winners: int, *, strength: float = 0.0, decay: float = 0.9, shuffled: bool = False):
         if not 1 <= winners <= size:
             raise UsageError(f"winners={winners} must be at least 1 and at most size={size}.")
+        if not strength >= 0:
+            raise UsageError(f"strength={strength} must be at least 0: recent winners win more easily.")
         if not 0 <= decay < 1:
             raise UsageError(f"decay={decay} must be at least 0 and less than 1.")
         self.size, self.winners, self.shuffled = size, winners, shuffled
@@ -124,8 +126,8 @@ class ActiveDendrites(nnx.Module):
       rngs: random numbers for the weights.
 
     Raises:
-      UsageError: segments below 0, contexts below 1; later, arrays of other widths, or examples that do not split into
-        groups of `nucleus`.
+      UsageError: segments below 0, contexts below 1, a radius below 0, a mobility outside [0, 1]; later, arrays of
+        other widths, or examples that do not split into groups of `nucleus`.
 
     Reference:
       Iyer et al. 2022, "Avoiding catastrophe: active dendrites enable multi-task learning in dynamic environments",
@@ -159,6 +161,7 @@ class ActiveDendrites(nnx.Module):
             raise UsageError(
                 f"segments={segments} must be at least 0, contexts={contexts} and nucleus={nucleus} at least 1."
             )
+        slots.check(radius=radius, mobility=mobility)
         self.linear = nnx.Linear(inputs, outputs, rngs=rngs)  # a stock layer: `neuroml.activity` captures it
         self.segments = segments
         if segments:

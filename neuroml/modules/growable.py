@@ -22,6 +22,11 @@ class _Growable:
     bias: Any
     _initializers: tuple[Callable, Callable]  # of kernel and bias
 
+    def __call__(self, inputs: Any, **options: Any) -> Array:
+        """Returns the units' answers, those in reserve at 0."""
+        layer: Any = super()  # the stock layer that stands behind this class
+        return jnp.where(self.alive, layer.__call__(inputs, **options), 0)
+
     @property
     def alive(self) -> Bool[Array, " capacity"]:
         """Which units are alive: those with any incoming weight other than zero."""
@@ -143,10 +148,6 @@ class GrowableDense(_Growable, nnx.Linear):
         super().__init__(inputs, capacity, kernel_init=kernel_init, bias_init=bias_init, rngs=rngs, **options)
         self._begin(alive, kernel_init, bias_init)
 
-    def __call__(self, inputs: Any, **options: Any) -> Array:
-        """Returns the units' answers, those in reserve at 0."""
-        return jnp.where(self.alive, super().__call__(inputs, **options), 0)
-
 
 class GrowableConv(_Growable, nnx.Conv):
     """A convolution with a capacity of channels, of which some are alive: `GrowableDense` for images.
@@ -185,7 +186,3 @@ class GrowableConv(_Growable, nnx.Conv):
         given = {"kernel_init": kernel_init, "bias_init": bias_init, "rngs": rngs, **options}
         super().__init__(inputs, capacity, kernel_size, **given)
         self._begin(alive, kernel_init, bias_init)
-
-    def __call__(self, inputs: Any, **options: Any) -> Array:
-        """Returns the channels' answers, those in reserve at 0."""
-        return jnp.where(self.alive, super().__call__(inputs, **options), 0)

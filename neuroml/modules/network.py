@@ -65,8 +65,8 @@ def from_nnx(make: Callable[[nnx.Rngs], nnx.Module]) -> Network:
       The `Network`. Variables that the module makes during a call (`sow`) are not part of `model_state`.
 
     Raises:
-      UsageError: when the module holds a bare array, or later, when `params` or `model_state` belong to
-        another model.
+      UsageError: when the module holds a bare array, or later, when `params` or `model_state` are those of a model
+        with other layers. Arrays of another size pass: a network that grew has some.
 
     >>> network = from_nnx(lambda rngs: nnx.BatchNorm(3, rngs=rngs))
     >>> params, model_state = network.init(jax.random.key(0))
@@ -106,8 +106,9 @@ def from_linen(module: linen.Module, example: Any, **init_kwargs: Any) -> Networ
     """Makes a network of a Linen module.
 
     The collection "params" becomes `params`; every other collection ("batch_stats", ...) becomes
-    `model_state`, and each call returns it as the module left it. Random numbers are given per call, as
-    always in Linen: `network.apply(params, model_state, x, train=True, rngs={"dropout": key})`.
+    `model_state`, and each call returns it as the module left it; of what the module sows into it, what was sown in
+    this call. Random numbers are given per call, as always in Linen: `network.apply(params, model_state, x, train=True,
+    rngs={"dropout": key})`.
 
     Args:
       module: the Linen module.
@@ -130,13 +131,13 @@ def from_linen(module: linen.Module, example: Any, **init_kwargs: Any) -> Networ
     def apply(params, model_state, x, **kwargs):
         variables = {"params": params, **model_state}
         outputs, changed = module.apply(variables, x, mutable=list(model_state), **kwargs)
-        return outputs, {**model_state, **changed}
+        return outputs, _newest({**model_state, **changed}, model_state)
 
     def capture(params, model_state, x, **kwargs):
         variables = {"params": params, **model_state}
         call = activity.capture_linen(module, variables, x, mutable=list(model_state), **kwargs)
         (outputs, changed), inputs = call
-        return outputs, {**model_state, **changed}, inputs
+        return outputs, _newest({**model_state, **changed}, model_state), inputs
 
     return Network(init, apply, capture)
 
@@ -163,6 +164,15 @@ def _fill(shapes: Any, values: Any) -> Any:
 def _restrict(tree: Any, like: Any) -> Any:
     """Returns `tree` without what `like` lacks: through a scan the model state must keep its structure."""
     return {key: _restrict(tree[key], like[key]) for key in like} if isinstance(like, Mapping) else tree
+
+
+def _newest(tree: Any, before: Any) -> Any:
+    """Returns `tree` with as much of what was sown as `before` has: `sow` adds to a tuple at each call, for ever."""
+    if isinstance(tree, Mapping):
+        known = before if isinstance(before, Mapping) else {}
+        return {key: _newest(value, known.get(key)) for key, value in tree.items()}
+    grown = isinstance(tree, tuple) and isinstance(before, tuple) and len(tree) > len(before)
+    return tree[len(tree) - len(before) :] if grown else tree
 
 
 def _without_bare_arrays(model: nnx.Module) -> nnx.Module:

@@ -84,6 +84,8 @@ class CNN(nnx.Module):
         initialization: str = "lecun",
         rngs: nnx.Rngs,
     ):
+        if initialization == "smooth":
+            raise UsageError('initialization="smooth" is for the dense layers of an `mlp`: take another one for a cnn.')
         height, width, colours = shape
         factor = 2 ** len(channels)
         if height % factor or width % factor:
@@ -175,14 +177,14 @@ def cnn(
       channels: the number of channels of each convolution.
       hidden: the number of neurons of each dense hidden layer.
       outputs: the number of classes.
-      initialization: as for `mlp`; `fan_in` of a convolution is 9 times its input channels. (Mammoth
+      initialization: as for `mlp`, but for "smooth"; `fan_in` of a convolution is 9 times its input channels. (Mammoth
         initializes only dense layers with "glorot"; ours does so with all.)
 
     Returns:
       The `Network`, with `params = {"convolutions": {0: ...}, "layers": {0: ...}, "head": ...}`.
 
     Raises:
-      UsageError: when the image cannot be halved so often, or the initialization is unknown.
+      UsageError: when the image cannot be halved so often, or the initialization is unknown or "smooth".
 
     >>> params, _ = cnn((8, 8, 3), channels=(4, 8), hidden=(16,)).init(jax.random.key(0))
     >>> params["convolutions"][1]["kernel"].shape, params["layers"][0]["kernel"].shape

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 
 import jax
@@ -49,6 +50,8 @@ def rotated(
 
     Pixels are taken from between four others, "bilinear", or from the "nearest" one.
     """
+    if not 0 <= largest < math.inf:
+        raise UsageError(f"largest={largest} must be a number of degrees, at least 0.")
     if interpolation not in INTERPOLATION:
         raise unknown("interpolation", interpolation, INTERPOLATION)
     turn = functools.partial(_turn, order=INTERPOLATION[interpolation])
@@ -79,29 +82,51 @@ def random_labels(tasks: int = 50, *, examples: int = 1200) -> Maker:
     What is tested is what was trained: there is nothing to generalize to. Reference: Kumar, Marklund, Van Roy 2023,
     "Maintaining plasticity in continual learning via regenerative regularization" (1,200 images of MNIST).
     """
+    _check_numbers(tasks=tasks, examples=examples)
 
     def make(data: Dataset, key: PRNGKeyArray) -> Stream:
-        if not 1 <= examples <= data.train_y.shape[0]:
-            raise UsageError(f"examples={examples}: {data.name} has {data.train_y.shape[0]} training images.")
+        train = data.train_y.shape[0]
+        if examples > train:
+            raise UsageError(f"examples={examples}: {data.name} has {train} training images.")
         data = on_device(data)
-        chosen = data.train_x[jax.random.permutation(jax.random.fold_in(key, 1), data.train_y.shape[0])[:examples]]
-        own = jnp.arange(examples)  # every image is a class of its own, which each task names as it likes
-        each = (1,) * examples
-        alone = Dataset(chosen, own, chosen, own, data.name, examples, data.scale, each, each)
-        stream = _repeated(tasks, "domain", lambda data, key: (), as_it_is)(alone, key)
+        chosen = jax.random.permutation(jax.random.fold_in(key, 1), train)[:examples]
+        drawn = jax.random.randint(key, (tasks, examples), 0, data.classes)
+        rows, sizes = jnp.tile(chosen.astype(jnp.int32), (tasks, 1)), jnp.full(tasks, examples)
         outputs = jnp.ones((tasks, data.classes), bool)
-        labels = jax.random.randint(key, (tasks, examples), 0, data.classes)
-        return dataclasses.replace(stream, labels=labels, active=outputs, seen=outputs)
+        return Stream(
+            data=_one_class_an_image(data),
+            index=rows,
+            task=row_numbers(rows),
+            size=sizes,
+            test_index=rows,
+            test_size=sizes,
+            labels=jnp.zeros((tasks, train), drawn.dtype).at[:, chosen].set(drawn),
+            active=outputs,
+            seen=outputs,
+            settings=(),
+            view=as_it_is,
+            scenario="domain",
+            boundaries=True,
+            total=examples * tasks,
+            smallest=examples,
+        )
 
     return make
+
+
+def _one_class_an_image(data: Dataset) -> Dataset:
+    """Returns the training images, to be tested on too, each a class of its own, which every task names as it likes.
+
+    They are the same for every key, so that runs in one batch share them.
+    """
+    own = jnp.arange(data.train_y.shape[0])
+    return dataclasses.replace(data, train_y=own, test_x=data.train_x, test_y=own, test_counts=data.train_counts)
 
 
 def _repeated(tasks: int, scenario: str, settings: Callable, view: Callable, examples: int | None = None) -> Maker:
     """All data, or the next so many `examples`, in every task, seen through a view of its own."""
     check(scenario)
-    for name, value in (("tasks", tasks), ("examples", examples)):
-        if value is not None and value < 1:
-            raise UsageError(f"{name}={value} must be at least 1.")
+    _check_numbers(tasks=tasks, examples=examples)
 
     def make(data: Dataset, key: PRNGKeyArray) -> Stream:
         data, train, test = on_device(data), sum(data.train_counts), sum(data.test_counts)
@@ -129,6 +154,12 @@ def _repeated(tasks: int, scenario: str, settings: Callable, view: Callable, exa
         )
 
     return make
+
+
+def _check_numbers(**given: int | None) -> None:
+    for name, value in given.items():
+        if value is not None and value < 1:
+            raise UsageError(f"{name}={value} must be at least 1.")
 
 
 def _in_turn(key: PRNGKeyArray, train: int, tasks: int, examples: int) -> Array:

@@ -1,13 +1,14 @@
 """Rotated MNIST at the angles that the authors' own code drew: SGD and SI, theirs and ours side by side.
 
-    python -m paper_repro.buzzega_2020_rotated.angles
+    python -m paper_repro.buzzega_2020_rotated.angles [--out paper_repro/buzzega_2020_rotated/results]
 
 Reads `authors_code.json`, what their code gave (its first lines say how it was run), runs two seeds of ours at the same
-angles, and writes `results/same_angles.json`.
+angles, and writes `same_angles.json`.
 """
 
 import dataclasses
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from benchmarks.jobs import Job
 from neuroml.running import run
 from neuroml.streams.dataset import Dataset
 from neuroml.streams.sources import load
+from paper_repro import scripts
 
 HOME = Path(__file__).parent
 METHODS = {"sgd": "naive", "si": "si"}  # theirs: ours
@@ -40,7 +42,7 @@ def compared(theirs: dict[str, Any], data: Dataset) -> dict[str, Any]:
     return {"method": job.name, "their_seed": theirs["seed"], "theirs": round(theirs["accuracy"], 2), "ours": ours}
 
 
-def main() -> None:
+def work(out: Path) -> None:
     """Runs, prints and writes."""
     commands.prepare_jax()
     data, rows = load("mnist"), []
@@ -48,8 +50,13 @@ def main() -> None:
         if theirs["model"] in METHODS:
             rows.append(compared(theirs, data))
             print(rows[-1], flush=True)
-    results.write_text(HOME / "results" / "same_angles.json", json.dumps({"runs": rows}, indent=1) + "\n")
+    results.write_text(out / "same_angles.json", json.dumps({"runs": rows}, indent=1) + "\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the script."""
+    return scripts.main(work, __doc__, arguments, out=HOME / "results")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -8,34 +8,18 @@ the initialization of PyTorch. Memory, on few features and in batches of 32: a s
 that coarsen. How soon a memory answers is its online accuracy.
 """
 
-import argparse
 import dataclasses
-import itertools
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from benchmarks import commands, results, runner, suite
-from benchmarks.jobs import Job
-from benchmarks.summaries import summarize
-from benchmarks.tables import markdown
+from benchmarks import commands, suite
 from neuroml.methods import methods
-from neuroml.streams.dataset import Dataset
 from neuroml.streams.sources import load
+from paper_repro import ablations, scripts
+from paper_repro.ablations import Changes, factorial
 
-Changes = list[dict[str, Any]]
-
-
-def factorial(*parts: dict[str, Any]) -> Changes:
-    """Returns all combinations of parts that are there or not.
-
-    >>> factorial({"a": 1}, {"b": 2})
-    [{}, {'b': 2}, {'a': 1}, {'a': 1, 'b': 2}]
-    """
-    chosen = itertools.product(*(({}, part) for part in parts))
-    return [{name: value for part in some for name, value in part.items()} for some in chosen]
-
-
+HOME = Path(__file__).parent / "results"
 SLOTS = {"slots": 200, "mix": 0.5, "linker": 0.3}
 ABLATIONS: Mapping[str, Changes] = {
     "condensate_projector": [
@@ -66,28 +50,19 @@ def bases() -> dict[str, suite.Suite]:
     }
 
 
-def ablate(name: str, data: Dataset, seeds: range, path: Path) -> None:
-    """Runs what is missing of one ablation, and prints its table."""
-    base = bases()[name]
-    for given in ABLATIONS[name]:
-        of = {key if key == "initialization" else f"{name}.{key}": value for key, value in given.items()}
-        one = suite.change(base, of, {name: methods[name]})
-        for record in runner.run_job(Job(one, "class", name), data, seeds, path):
-            print(record["config"]["hyperparameters"], record["metrics"]["accuracy"], flush=True)
-    print(markdown(summarize(results.latest(results.read(path)))))
-
-
-def main() -> None:
+def work(seeds: int, out: Path) -> None:
     """Runs what is missing, and prints the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=Path("paper_repro/condensates/results"))
-    given = parser.parse_args()
     commands.prepare_jax()
     data = load("mnist")
-    for name, file in FILES.items():
-        ablate(name, data, range(given.seeds), given.out / file)
+    for name, base in bases().items():
+        jobs = ablations.variants(base, "class", name, ABLATIONS[name])
+        ablations.run(jobs, data, range(seeds), out / FILES[name])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the script."""
+    return scripts.main(work, __doc__, arguments, seeds=3, out=HOME)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

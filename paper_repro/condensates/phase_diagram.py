@@ -1,26 +1,29 @@
 """The phase diagram of slots: how long a memory lasts, by valence and linker length, on the embedded digits.
 
-    python -m paper_repro.condensates.phase_diagram [--seeds 10]
+    python -m paper_repro.condensates.phase_diagram [--seeds 10] [--out paper_repro/condensates/results]
 
 Five tasks of two digits. At every batch of 20 each slot evaporates by a share of 5 %, less for each batch that
 recruited it: `slots.evaporate(share, binding)`. Retention is the accuracy on the first task's test images, among all
 ten digits, at the end of the stream over that right after the task; the answer is the soft read of `slots.read` with
-the given linker. Writes `results/phase_diagram.json` and the picture beside it.
+the given linker. Writes `phase_diagram.json` and the picture beside it.
 """
 
-import argparse
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import inside
+from benchmarks import commands, inside, results
 from neuroml import slots
 from neuroml.streams import scenarios
 from neuroml.streams.sources import load
+from paper_repro import scripts
 
+HOME = Path(__file__).parent / "results"
 BINDING = np.linspace(0, 0.5, 11)
 LINKER = np.geomspace(0.1, 3.0, 13)
 BATCH, SHARE, RADIUS, SLOTS = 20, 0.05, 0.8, 100
@@ -54,23 +57,24 @@ def retention(key, binding, data):
     return found[-1] / jnp.maximum(found[0], 1e-6)
 
 
-def main() -> None:
+def work(seeds: int, out: Path) -> None:
     """Computes the diagram, writes it and draws it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--out", type=Path, default=Path("paper_repro/condensates/results"))
-    given = parser.parse_args()
+    commands.prepare_jax()
     data = load("digits")
-    keys = jax.vmap(jax.random.key)(jnp.arange(given.seeds))
+    keys = jax.vmap(jax.random.key)(jnp.arange(seeds))
     one = lambda key: jax.lax.map(lambda binding: retention(key, binding, data), jnp.asarray(BINDING))
     values = np.asarray(jax.jit(lambda keys: jax.lax.map(one, keys))(keys)).mean(0)
-    record = {"seeds": given.seeds, "batch": BATCH, "share": SHARE, "radius": RADIUS, "slots": SLOTS}
+    record = {"seeds": seeds, "batch": BATCH, "share": SHARE, "radius": RADIUS, "slots": SLOTS}
     record |= {"binding": BINDING.tolist(), "linker": LINKER.tolist(), "retention": values.round(4).tolist()}
-    given.out.mkdir(parents=True, exist_ok=True)
-    (given.out / "phase_diagram.json").write_text(json.dumps(record) + "\n")
-    inside.phase_diagram(record, given.out / "phase_diagram.png")
-    print(f"retention from {values.min():.2f} to {values.max():.2f}; {given.out}/phase_diagram.png")
+    results.write_text(out / "phase_diagram.json", json.dumps(record) + "\n")
+    inside.phase_diagram(record, out / "phase_diagram.png")
+    print(f"retention from {values.min():.2f} to {values.max():.2f}; {out}/phase_diagram.png")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the script."""
+    return scripts.main(work, __doc__, arguments, seeds=10, out=HOME)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -3,13 +3,15 @@
     python -m paper_repro.growth.compare
 
 Differences in accuracy at the end, in points, with 95 % intervals and the p value of Student's paired t-test, not
-corrected for the number of comparisons.
+corrected for the number of comparisons. A seed of which either run diverged is left out.
 """
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import results
-from benchmarks.statistics import paired
+from paper_repro import comparing, scripts
 from paper_repro.growth.front import name_of
 
 HOME = Path(__file__).parent / "results"
@@ -21,26 +23,29 @@ FILES = (
 )
 
 
-def values(path: Path) -> dict[tuple[int, str], dict[int, float]]:
-    """Returns {(neurons a layer, name): {seed: accuracy in %}} of a file."""
-    found: dict[tuple[int, str], dict[int, float]] = {}
-    for record in results.latest(results.read(path)):
-        key = record["config"]["protocol"]["hidden"][0], name_of(record)
-        found.setdefault(key, {})[record["seed"]] = 100 * record["metrics"]["accuracy"]
-    return found
+def lines(path: Path) -> list[str]:
+    """Returns a line for each width and each setting of growth in a file."""
+    named = lambda record: (record["config"]["protocol"]["hidden"][0], name_of(record))
+    groups = comparing.by_name(results.latest(results.read(path)), named)
+    found = {key: comparing.values(group, "accuracy") for key, group in sorted(groups.items())}
+    return [
+        f"{width} neurons: {setting} - fixed = {difference}"
+        for (width, setting), ours in found.items()
+        if setting != "fixed" and (difference := comparing.compared(ours, found.get((width, "fixed"), {})))
+    ]
 
 
-def main() -> None:
-    """Prints a line for each width and each setting of growth."""
+def work() -> None:
+    """Prints the comparisons of all files."""
     for name in FILES:
-        found = values(HOME / name)
-        for (width, setting), ours in sorted(found.items()):
-            fixed = found[width, "fixed"]
-            if setting != "fixed":
-                it = paired(ours, fixed)
-                spread = f"[{it.low:.2f}, {it.high:.2f}], p = {it.p_value:.3f}, {len(ours.keys() & fixed)} seeds"
-                print(f"{name}, {width} neurons: {setting} - fixed = {it.difference:.2f} {spread}")
+        for line in lines(HOME / name):
+            print(f"{name}, {line}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the script."""
+    return scripts.main(work, __doc__, arguments)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,19 +1,21 @@
 """Growth over the stream: how well each task is learnt, beside the parameters that are alive and allocated.
 
-    python -m paper_repro.growth.course
+    python -m paper_repro.growth.course [--out paper_repro/growth/results]
 
-Reads `results/growth_100.domain.jsonl` (100 neurons a layer, 20 permutations) and draws `results/course.png`. Lines are
-means, bands 95 % intervals over seeds.
+Reads `results/growth_100.domain.jsonl` (100 neurons a layer, 20 permutations) and draws `course.png`. Lines are means,
+bands 95 % intervals over the seeds that did not diverge.
 """
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks import plots, results
-from paper_repro.growth.front import DRAWN, allocated, name_of
+from paper_repro import comparing, scripts
+from paper_repro.growth.front import DRAWN, HOME, allocated, name_of
 
-HOME = Path(__file__).parent / "results"
 HIDDEN = [100, 100]
 
 
@@ -26,28 +28,43 @@ def living(record: results.Record) -> list[float]:
     return [allocated(list(alive)) for alive in counts]
 
 
-def main() -> None:
+def learnt(record: results.Record) -> list[float]:
+    """Returns the accuracy on each task right after it, in %."""
+    return [100 * row[place] for place, row in enumerate(record["accuracy"])]
+
+
+def chosen(records: Sequence[results.Record]) -> plots.Groups:
+    """Returns the runs of the width that is drawn, by name, in the order in which the front has them, too."""
+    wide = [record for record in records if record["config"]["protocol"]["hidden"] == HIDDEN]
+    groups = comparing.by_name(wide, name_of)
+    return {name: groups[name] for name in DRAWN if name in groups}
+
+
+def work(out: Path) -> None:
     """Draws the two panels."""
-    runs: dict[str, list[results.Record]] = {}
-    for record in results.latest(results.read(HOME / "growth_100.domain.jsonl")):
-        if record["config"]["protocol"]["hidden"] == HIDDEN and name_of(record) in DRAWN:
-            runs.setdefault(name_of(record), []).append(record)
-    styles = {name: plots.method_style(name) | {"label": name} for name in runs}
-    with plots.canvas(HOME / "course.png", 6.0, 2.4, styles.values()) as figure:
+    runs = chosen(results.latest(results.read(HOME / "growth_100.domain.jsonl")))
+    styles, whole = plots.method_styles([runs]), allocated(HIDDEN) / 1e3
+    tasks = max(len(record["accuracy"]) for group in runs.values() for record in group)
+    numbers = np.arange(1, tasks + 1)
+    with plots.canvas(out / "course.png", 6.0, 2.4, styles.values()) as figure:
         left, right = figure.subplots(1, 2)
         for name, group in runs.items():
-            learnt = [[100 * row[place] for place, row in enumerate(record["accuracy"])] for record in group]
-            tasks = np.arange(1, len(learnt[0]) + 1)
-            plots.line(left, tasks, np.array(learnt), styles[name])
-            plots.line(right, tasks, np.array([living(record) for record in group]) / 1e3, styles[name])
+            kept = [record for record in group if not record["diverged"]]
+            plots.line(left, numbers, np.array(list(map(learnt, kept))), styles[name])
+            plots.line(right, numbers, np.array(list(map(living, kept))) / 1e3, styles[name])
         left.set_ylabel("accuracy on a task when learnt (%)")
         right.set_ylabel("thousand parameters alive")
-        right.axhline(allocated(HIDDEN) / 1e3, color="0.6", linestyle=":", linewidth=1.0)
-        right.annotate("allocated", (tasks[-1], allocated(HIDDEN) / 1e3), ha="right", va="bottom", color="0.4")
-        right.set_ylim(0, 1.15 * allocated(HIDDEN) / 1e3)
+        right.axhline(whole, color="0.6", linestyle=":", linewidth=1.0)
+        right.annotate("allocated", (tasks, whole), ha="right", va="bottom", color="0.4")
+        right.set_ylim(0, 1.15 * whole)
         for ax in (left, right):
             ax.set_xlabel("tasks trained")
 
 
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the script."""
+    return scripts.main(work, __doc__, arguments, out=HOME)
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

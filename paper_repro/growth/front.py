@@ -1,19 +1,23 @@
 """Accuracy against allocated parameters: networks that grow, and fixed ones of every width.
 
-    python -m paper_repro.growth.front
+    python -m paper_repro.growth.front [--out paper_repro/growth/results]
 
 Reads `growth_100.domain.jsonl` in `results` (20 permutations) and `results/hundred` (all 100), prints a line for each
-point, and draws `results/front.png`. All weights that a network has allocated count, alive or in reserve.
+point, and draws `front.png`. All weights that a network has allocated count, alive or in reserve. Points are means over
+the seeds that did not diverge, with 95 % intervals.
 """
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import matplotlib.pyplot as plt
+from typing import TYPE_CHECKING, Any
 
 from benchmarks import plots, results
 from benchmarks.statistics import Interval, mean_interval
+from paper_repro import comparing, scripts
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 HOME = Path(__file__).parent / "results"
 PLAIN = {"when": "steps", "alive_percent": 50, "directions": "random", "imagines": True, "pairs": True}
@@ -30,6 +34,11 @@ def allocated(hidden: list[int]) -> int:
     return sum((one + 1) * other for one, other in zip(sizes, sizes[1:], strict=False))
 
 
+def size_of(record: Mapping[str, Any]) -> int:
+    """Returns how many weights and biases a run has allocated."""
+    return allocated(record["config"]["protocol"]["hidden"])
+
+
 def name_of(record: Mapping[str, Any]) -> str:
     """Returns the method, with the settings by which a control differs from it."""
     given = record["config"]["hyperparameters"]
@@ -40,47 +49,65 @@ def name_of(record: Mapping[str, Any]) -> str:
     return " ".join([record["method"], *changed])
 
 
-def points(folder: Path) -> dict[str, dict[int, Interval]]:
-    """Returns {name: {allocated parameters: accuracy}} of the results in a folder."""
-    found: dict[str, dict[int, list[float]]] = {}
-    for record in results.latest(results.read(folder / "growth_100.domain.jsonl")):
-        size = allocated(record["config"]["protocol"]["hidden"])
-        found.setdefault(name_of(record), {}).setdefault(size, []).append(record["metrics"]["accuracy"])
-    return {
-        name: {size: mean_interval(by_size[size]) for size in sorted(by_size)}
-        for name, by_size in sorted(found.items())
-    }
+def by_name(records: Sequence[results.Record]) -> dict[str, dict[int, list[results.Record]]]:
+    """Returns {name: {allocated parameters: runs}}, and refuses two configurations under one name and size."""
+    groups: dict[str, dict[int, list[results.Record]]] = {}
+    found = comparing.by_name(records, lambda record: (name_of(record), size_of(record)))
+    for (name, size), group in sorted(found.items()):
+        groups.setdefault(name, {})[size] = group
+    return groups
 
 
-def draw(axes: plt.Axes, found: Mapping[str, Mapping[int, Interval]]) -> None:
-    """Draws a line with intervals for each method, and marks for its controls."""
-    for place, (name, line) in enumerate(found.items()):
-        style = plots.method_style(name.split(" ")[0]) | {"label": name, "markersize": 6}
-        if " " in name:  # a control stands a little to the right of what it controls
-            style |= {"linestyle": "none", "marker": "sDv^"[place % 4], "markerfacecolor": "none"}
-            style["markeredgecolor"] = style["color"]
-        sizes = [size * (1.06 ** (place - 1) if " " in name else 1) for size in line]
-        spread = [100 * at.half_width for at in line.values()]
-        axes.errorbar(sizes, [100 * at.mean for at in line.values()], spread, capsize=2, elinewidth=0.8, **style)
-    axes.set(xscale="log", xlabel="allocated parameters (thousands)", ylabel="accuracy on all permutations (%)")
+def accuracy(group: Sequence[results.Record]) -> Interval:
+    """Returns the accuracy at the end in %, over the seeds that did not diverge."""
+    return mean_interval(comparing.values(group, "accuracy").values())
+
+
+def draw(axes: "Axes", lines: Mapping[str, Mapping[int, Interval]], styles: Mapping[str, plots.Style]) -> None:
+    """Draws a line with intervals for each method and control."""
+    for name, line in lines.items():
+        means, spreads = [at.mean for at in line.values()], [at.half_width for at in line.values()]
+        axes.errorbar(list(line), means, spreads, capsize=2, elinewidth=0.8, **styles[name])
+    axes.set(xscale="log", xlabel="allocated parameters (thousands)")
     axes.set_xticks(TICKS, [f"{tick // 1000}" for tick in TICKS])
     axes.minorticks_off()
 
 
-def main() -> None:
+def styles_of(panels: Iterable[Mapping[str, Mapping[int, Sequence[results.Record]]]]) -> dict[str, plots.Style]:
+    """Returns the line of each name that is drawn, the same in all panels."""
+    flat = lambda run: {**run, "accuracy": [run["accuracy"][-1][:1]]}  # streams of 20 and of 100 tasks share a line
+    runs = lambda line: [flat(run) for group in line.values() for run in group]
+    return plots.method_styles({name: runs(groups[name]) for name in DRAWN if name in groups} for groups in panels)
+
+
+def work(out: Path) -> None:
     """Prints and draws the front."""
-    figure, panels = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-    for axes, (title, folder) in zip(panels, PANELS.items(), strict=True):
-        found = points(folder)
-        for name, line in found.items():
-            for size, at in line.items():
-                mean, spread = 100 * at.mean, 100 * at.half_width
-                print(f"{title}: {name:28} {size:>7} parameters {mean:.1f} +- {spread:.1f} %")
-        draw(axes, {name: found[name] for name in DRAWN if name in found})
-        axes.set_title(title, loc="left")
-    panels[0].legend(frameon=False, fontsize="small", loc="lower right")
-    figure.savefig(HOME / "front.png", dpi=150)
+    panels = {title: by_name(_read(folder)) for title, folder in PANELS.items()}
+    styles = styles_of(panels.values())
+    with plots.canvas(out / "front.png", 6.0, 2.4, styles.values()) as figure:
+        axes = figure.subplots(1, len(panels))
+        for ax, (title, groups) in zip(axes, panels.items(), strict=True):
+            points = {name: {size: accuracy(group) for size, group in line.items()} for name, line in groups.items()}
+            _print(title, points)
+            draw(ax, {name: points[name] for name in DRAWN if name in points}, styles)
+            ax.set_title(title, loc="left")
+        axes[0].set_ylabel("accuracy on all permutations (%)")
+
+
+def _read(folder: Path) -> list[results.Record]:
+    return results.latest(results.read(folder / "growth_100.domain.jsonl"))
+
+
+def _print(title: str, points: Mapping[str, Mapping[int, Interval]]) -> None:
+    for name, line in points.items():
+        for size, at in line.items():
+            print(f"{title}: {name:28} {size:>7} parameters {at.mean:.1f} +- {at.half_width:.1f} %")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the script."""
+    return scripts.main(work, __doc__, arguments, out=HOME)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -2,18 +2,20 @@
 
     python -m paper_repro.repair.compare
 
-Differences in batches until 95 % of the accuracy before the injury, and in accuracy on all tasks at the end, with 95 %
-intervals and the p value of Student's paired t-test, not corrected for the number of comparisons.
+Differences in batches until 95 % of the accuracy before the injury, and in accuracy on all tasks at the end, in points,
+with 95 % intervals and the p value of Student's paired t-test, not corrected for the number of comparisons. A seed on
+which either did not recover, or diverged, is left out; how many are left is said.
 """
 
 import itertools
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import results
-from benchmarks.statistics import paired
 from neuroml.methods import methods
+from paper_repro import comparing, scripts
 
 HOME = Path(__file__).parent / "results"
 METRICS = ("recovery_steps", "accuracy")
@@ -52,24 +54,35 @@ PAIRS = [
 
 def values(row: Row, share: tuple[str, float], metric: str) -> dict[int, float | None]:
     """Returns {seed: metric} of a row at a share of neurons injured or synapses severed."""
-    found = {}
-    for record in results.latest(results.read(HOME / row.folder / "injury_recovery.domain.jsonl")):
-        config = record["config"]
-        given = {**methods[row.method].young, **config["hyperparameters"]}  # not named where they are as of old
-        mine = record["method"] == row.method and all(given[name] == value for name, value in row.settings.items())
-        if mine and config["protocol"].get(share[0]) == share[1]:
-            found[record["seed"]] = record["metrics"][metric]
-    return found
+    records = results.latest(results.read(HOME / row.folder / "injury_recovery.domain.jsonl"))
+    mine = [record for record in records if holds(record, row) and injury_of(record) == {share[0]: share[1]}]
+    groups = comparing.by_name(mine, lambda record: f"{row}, {share[0]} {share[1]}")
+    return comparing.values(itertools.chain(*groups.values()), metric)
 
 
-def main() -> None:
-    """Prints a line for each comparison for which there are results."""
+def holds(record: results.Record, row: Row) -> bool:
+    """Says whether a record is of the row's method, with its settings."""
+    given = {**methods[row.method].young, **record["config"]["hyperparameters"]}  # not named where they are as of old
+    return record["method"] == row.method and all(given[name] == value for name, value in row.settings.items())
+
+
+def injury_of(record: results.Record) -> dict[str, float]:
+    """Returns the shares that were destroyed, of neurons and of synapses."""
+    protocol = record["config"]["protocol"]
+    return {name: protocol[name] for name in ("injury", "severed") if protocol.get(name)}
+
+
+def work() -> None:
+    """Prints a line for each comparison for which there are results: some ran at some shares only."""
     for share, metric, (one, other) in itertools.product(SHARES, METRICS, PAIRS):
-        found = paired(values(one, share, metric), values(other, share, metric))
-        if found.difference == found.difference:  # some ran at some shares only
-            spread = f"[{found.low:.3f}, {found.high:.3f}], p = {found.p_value:.3f}"
-            print(f"{share[0]} {share[1]}, {metric}: {one} - {other} = {found.difference:.3f} {spread}")
+        if found := comparing.compared(values(one, share, metric), values(other, share, metric)):
+            print(f"{share[0]} {share[1]}, {metric}: {one} - {other} = {found}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the script."""
+    return scripts.main(work, __doc__, arguments)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

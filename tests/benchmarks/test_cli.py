@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import cli, commands, results, suite, tuning
+from benchmarks import cli, commands, data, results, suite, tuning
 from neuroml.methods import methods
 from neuroml.streams.sources import load
 
@@ -167,6 +167,8 @@ def test_pictures_of_some_methods_only(run, monkeypatch):
     (held,) = drawn
     assert {record["method"] for record in held["class"]} == {METHODS[0]}
     assert_one_line(command("plot", run.folder, "--methods", "magic"), "'magic'", METHODS[0])
+    assert_one_line(command("plot", run.folder, "--methods", ""), "unknown method with results here ''")
+    assert_one_line(command("plot", run.folder, "--methods", "er, er"), "'er' more than once")
 
 
 def test_pictures_are_of_all_that_the_result_file_holds(run, tmp_path, monkeypatch):
@@ -256,6 +258,15 @@ def test_results_of_other_code_are_told(copy):
     assert "2 revisions of the code; --fresh" in command(*SMALL, "--methods", "naive", "--seeds", 2, out=copy).err
 
 
+def test_results_of_code_that_no_revision_holds_are_told(copy):
+    path = copy / "split_digits.class.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    changed = [line | {"git": {"revision": "0" * 40, "dirty": line["seed"] == 0}} for line in lines]
+    path.write_text("".join(json.dumps(line) + "\n" for line in changed))
+    err = command(*SMALL, "--methods", "naive,si", "--seeds", 2, out=copy).err
+    assert "2 of these results come from source that was changed and not committed" in err and "revisions" not in err
+
+
 def test_a_file_that_is_damaged_in_the_middle_is_not_touched(copy):
     path = copy / "split_digits.class.jsonl"
     damaged = path.read_bytes().replace(b'{"suite"', b'{"sui', 1)
@@ -331,6 +342,14 @@ def assert_one_line(run, *words):
         (("split_digit",), ("unknown suite 'split_digit'", "'split_digits'", "permuted_mnist")),
         (("split_digits", "--methods", "naive,ewcc"), ("unknown method 'ewcc'", "'ewc'", "joint")),
         (("split_digits", "--methods", "naive,"), ("unknown method ''",)),
+        (("split_digits", "--methods", ""), ("unknown method ''",)),
+        (("split_digits", "--methods", "naive, ewc,naive"), ("--methods", "'naive' more than once")),
+        (("permuted_mnist_one_pass", "--scenario", "domain", "--steps", "0"), ("--steps 0",)),
+        (
+            ("input_permuted_mnist", "--scenario", "domain", "--steps", "100", "--set", "batch_size=0"),
+            ("batch_size=0",),
+        ),
+        (("split_digits", "--set", "learning_rate=-1.0"), ("learning_rate=-1 of naive", "at least 0")),
         (("split_digits", "--scenario", "clas"), ("unknown scenario of split_digits 'clas'", "'class'")),
         (("split_mnist_online", "--scenario", "domain"), ("'domain'", "Known: class")),
         (("split_digits", "--data", "minst"), ("unknown data set 'minst'", "'mnist'", "digits")),
@@ -349,9 +368,9 @@ def assert_one_line(run, *words):
         (("split_digits", "--methods", "er", "--set", "er.keep=rong"), ("'rong'", "'ring'")),
         (("split_digits", "--methods", "er", "--set", "er.capacity=7"), ("capacity=7", "classes=10")),
         (("split_digits", "--methods", "er", "--set", "er.replay_batch=-1"), ("replay_batch", "-1")),
-        (("split_digits", "--methods", "si", "--set", "window=9"), ("si consolidates", "si_every")),
+        (("split_digits", "--methods", "si", "--set", "window=9"), ("si must be told", "si_every")),
         (("split_digits", "--methods", "si_every", "--set", "steps=0"), ("steps=0",)),
-        (("blended_digits", "--methods", "ewc"), ("ewc consolidates", "blended_digits does not tell")),
+        (("blended_digits", "--methods", "ewc"), ("ewc must be told", "blended_digits does not tell")),
     ],
 )
 def test_a_mistake_is_one_line_and_no_traceback(tmp_path, arguments, words):
@@ -388,6 +407,8 @@ def test_a_data_set_that_is_not_prepared_names_both_ways_out(tmp_path):
 
 def test_nothing_to_tune_is_told(tmp_path, monkeypatch):
     assert_one_line(command("tune", "split_digits", "--methods", "naive", out=tmp_path), "'naive'", "Known: er")
+    assert_one_line(command("tune", "split_digits", "--methods", "", out=tmp_path), "unknown grid of split_digits ''")
+    assert_one_line(command("tune", "split_digits", "--methods", "er,er", out=tmp_path), "'er' more than once")
     without = dataclasses.replace(suite.load("split_digits"), grids={})
     monkeypatch.setattr(suite, "load", lambda name: without)
     assert_one_line(command("tune", "split_digits", out=tmp_path), "split_digits has no grids")
@@ -402,6 +423,35 @@ def test_a_word_that_the_parser_does_not_know_ends_with_2():
         assert done.status == 2 and done.err and "Traceback" not in done.err
 
 
+@pytest.mark.parametrize(
+    "arguments, goes_on",
+    [(("run", "x"), True), (("run", "x", "--fresh"), False), (("tune", "x"), False), (("list",), False)],
+)
+def test_a_stop_promises_only_what_is_so(arguments, goes_on, monkeypatch):
+    monkeypatch.setattr(commands, "execute", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+    done = command(*arguments)
+    assert done.status == 130 and done.err.startswith("stopped")
+    assert ("the same command goes on from there" in done.err) == goes_on
+    assert ("what was finished is kept" in done.err) == (arguments[0] != "list")
+
+
+def test_a_reader_that_has_read_enough_is_no_error():
+    program = [sys.executable, "-m", "benchmarks", "list"]
+    with subprocess.Popen(program, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 1
+
+
+def test_data_sets_are_imported_to_where_they_are_looked_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", "")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    targets = []
+    monkeypatch.setattr(data, "import_originals", lambda source, target, name: targets.append(target) or [])
+    assert command("data", "import", tmp_path).status == 0
+    assert targets == [tmp_path / "tensorflow_datasets"]
+
+
 # --- tuning ---
 
 
@@ -411,11 +461,12 @@ def test_tuning_tries_every_value_on_seeds_and_images_of_its_own(tmp_path, monke
     )
     monkeypatch.setattr(suite, "load", lambda name: small)
     about = {"suite": small.name, "scenario": "class", "seeds": 2, "first_seed": 1_000_000, "tasks": 5}
+    about |= {"protocol": results.config_hash({**small.protocol(), "measure": "accuracy"})}
     earlier = [{"method": name, "values": values} for name, values in {"er": [0.1, 0.3], "naive": [0.1] * 3}.items()]
     (tmp_path / "split_digits.class.json").write_text(json.dumps({**about, "methods": earlier}))
     seen = []
     monkeypatch.setattr(tuning, "run", lambda *a, run=tuning.run, **k: (seen.append((a, k)), run(*a, **k))[1])
-    done = command("tune", "split_digits", "--scenario", "class", "--seeds", 2, out=tmp_path)
+    done = command("tune", "split_digits", "--scenario", "class", "--methods", " si ", "--seeds", 2, out=tmp_path)
     assert done.status == 0 and "diverged" in done.out
     (((_, data), given),) = seen
     assert list(given["seeds"]) == [1_000_000, 1_000_001]

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks import unpickling
 from benchmarks.data import import_originals
 from neuroml.errors import DataError, UsageError
 from neuroml.streams.sources import load
@@ -383,6 +384,55 @@ def test_a_malicious_pickle_is_refused_and_does_not_run(tmp_path, file, packed):
         write_folder(source / "cifar-100-python", files)
     refuse(tmp_path, source, f"{file} is truncated or corrupt", "system, which no image set needs")
     assert not (tmp_path / "victim").exists()
+
+
+def called(name, arguments, state=b""):
+    """Spells the call of a function of numpy, and the state that its result is given."""
+    return b"cnumpy\n" + name + b"\n" + arguments + b"R" + state
+
+
+FLAGS = b"(K\3" + python2_string(b"|") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb"  # no reference counts
+OBJECTS = called(b"dtype", python2_string(b"O") + b"K\0K\1\x87", FLAGS)
+ADDRESSES = b"C\x50" + b"A" * 80  # bytes of Python 3
+INTERFACE = {"data": (64, False), "shape": (10,), "typestr": "|u1", "version": 3}
+
+
+@pytest.mark.parametrize(
+    "forged, words",
+    [
+        # The bytes of an array taken for the addresses of objects: reading one of them ends the program.
+        (called(b"ndarray", b"K\n\x85" + OBJECTS + ADDRESSES + b"\x87"), "array of 'O'"),
+        (called(b"ndarray", b"K\n\x85" + python2_string(b"u1") + ADDRESSES + b"\x87"), "not callable"),
+        (called(b"dtype", python2_string(b"V8,O") + b"\x85"), "array of 'V8,O'"),
+        # A function that says where in memory it lies, as an array may.
+        (b"c_codecs\nencode\n(N" + pickle.dumps({"__array_interface__": INTERFACE}, 2)[2:-1] + b"tb", "0 classes"),
+        (b"K\1", "0 classes"),
+    ],
+    ids=["objects", "ndarray", "record", "interface", "number"],
+)
+def test_a_forged_array_is_refused_before_numpy_sees_it(tmp_path, forged, words):
+    files, _ = cifar_files("cifar10", "python")
+    files["batches.meta"] = b"\x80\x02}" + python2_string(b"label_names") + forged + b"s."
+    write_folder(tmp_path / "cifar-10-batches-py", files)
+    refuse(tmp_path, tmp_path, "batches.meta is truncated or corrupt", words)
+
+
+@pytest.mark.parametrize("file", ["data_batch_1", "test_batch"])
+def test_forged_pixels_are_refused_before_numpy_sees_them(tmp_path, file):
+    files, _ = cifar_files("cifar10", "python")
+    lies = b"c_codecs\nencode\n(N" + pickle.dumps({"__array_interface__": INTERFACE}, 2)[2:-1] + b"tb"
+    files[file] = files[file][:-2] + python2_string(b"data") + lies + b"u."
+    write_folder(tmp_path / "cifar-10-batches-py", files)
+    refuse(tmp_path, tmp_path, f"{file} is truncated or corrupt", "neither an array nor a list of whole numbers")
+
+
+@pytest.mark.parametrize("kind", [">i8", "<u2"])
+def test_labels_may_be_arrays_of_either_order_of_bytes(kind):
+    wanted = np.array([3, 1, 256], kind)
+    for protocol in (2, 4):
+        for values in (wanted, np.asfortranarray(np.stack([wanted, wanted + 1]))):
+            found = unpickling.numbers(unpickling.unpickle(pickle.dumps(values, protocol)))
+            np.testing.assert_array_equal(found, values)
 
 
 @pytest.mark.parametrize("change", [lambda content: content[: len(content) // 2], lambda content: b"junk"])

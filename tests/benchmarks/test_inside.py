@@ -1,4 +1,4 @@
-"""Pictures of what happens inside a method: panels for what was reported, phase diagrams, frontiers."""
+"""Pictures of what happens inside a method: panels for what was reported, and phase diagrams."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,6 @@ from neuroml.errors import UsageError
 HELD = {"held layers/0": [0.1, 0.2, 0.4], "held head": [0.0, 0.1, 0.1]}
 SLOTS = {"slots": [2, 3, 4], "largest slot": [5.0, 9.0, 9.0], "purity": [1.0, 0.8, 0.75]}
 DIAGRAM = {"linker": [0.1, 0.2, 0.4], "binding": [0.0, 0.5], "retention": [[0.1, 0.2, 0.3], [0.4, 0.9, None]]}
-POINTS = {"er": [(2e6, [0.6, 0.7]), (1e6, [0.4, 0.5])], "condensate_memory": [(3e6, [0.9, 0.9])]}
 
 
 def record(method="owm", seed=0, report=HELD, **other):
@@ -101,6 +100,28 @@ def test_a_method_has_one_colour_and_its_names_have_dashes(tmp_path, drawn):
     assert [line.get_linestyle() for line in lines] == ["-", "--", "-", "--"]
 
 
+def test_configurations_of_a_method_look_different(tmp_path, drawn):
+    runs = [record(hyperparameters={"alpha": alpha}) for alpha in range(9)]
+    inside.reports(runs, tmp_path / "a.png")
+    looks = [(one.get_marker(), one.get_linestyle(), str(one._dash_pattern)) for one in drawn[0].axes[0].lines]
+    assert len(set(looks)) == 18  # two names each
+
+
+def test_runs_that_lack_a_name_are_left_out_of_its_line(tmp_path, drawn):
+    less = {"held head": HELD["held head"]}
+    for runs in ([record(), record(seed=1, report=less)], [record(seed=1, report=less), record()]):
+        assert inside.reports(runs, tmp_path / "a.png")
+        lines = {line.get_linestyle(): line.get_ydata() for line in drawn[-1].axes[0].lines}
+        assert sorted(ys[-1] for ys in lines.values()) == [10, 40]
+
+
+def test_the_axis_is_as_long_as_the_longest_line(tmp_path, drawn):
+    longer = {"held head": [0.1] * 5}
+    runs = [record(report=longer, hyperparameters={"tasks": 5}), record()]
+    inside.reports(runs, tmp_path / "a.png")
+    assert drawn[0].axes[0].get_xlim()[1] == 5.15
+
+
 def test_seeds_give_mean_and_interval(tmp_path, drawn):
     other = {"held layers/0": [0.3, 0.2, 0.6], "held head": [0.0, 0.1, 0.1]}
     inside.reports([record(), record(seed=1, report=other)], tmp_path / "a.png")
@@ -134,7 +155,7 @@ def test_reports_of_two_settings_are_not_mixed(tmp_path):
         inside.reports([record(), record() | {"scenario": "task"}], tmp_path / "a.png")
 
 
-# --- phase diagram and frontier ---
+# --- phase diagram ---
 
 
 def test_a_phase_diagram_names_its_axes(tmp_path, drawn):
@@ -149,33 +170,10 @@ def test_a_phase_diagram_names_its_axes(tmp_path, drawn):
     assert is_picture(tmp_path / "a.png")
 
 
-def test_a_frontier_is_accuracy_against_megabytes(tmp_path, drawn):
-    inside.frontier(POINTS, tmp_path / "a.png")
-    (ax,) = drawn[0].axes
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("memory in all (MB)", "average accuracy (%)")
-    replay, own = ax.lines
-    np.testing.assert_allclose(replay.get_xydata(), [[1, 45], [2, 65]])  # in the order of size
-    np.testing.assert_allclose(own.get_xydata(), [[3, 90]])
-    assert ax.get_xscale() == "log" and legend(drawn[0]) == ["er", "condensate_memory"]
-    assert is_picture(tmp_path / "a.png")
-
-
-def test_seeds_of_equal_size_need_no_order(tmp_path, drawn):
-    inside.frontier({"er": [(1e6, np.array([0.4, 0.5])), (1e6, np.array([0.6, 0.7]))]}, tmp_path / "a.png")
-    np.testing.assert_allclose(drawn[0].axes[0].lines[0].get_ydata(), [45, 65])
-
-
-def test_a_frontier_without_points_is_refused(tmp_path):
-    for points in ({}, {"er": []}):
-        with pytest.raises(UsageError, match="no points"):
-            inside.frontier(points, tmp_path / "a.png")
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.mark.parametrize(
     "draw, what",
-    [(inside.reports, [record(), record("gpm", seed=1)]), (inside.phase_diagram, DIAGRAM), (inside.frontier, POINTS)],
-    ids=["reports", "phase diagram", "frontier"],
+    [(inside.reports, [record(), record("gpm", seed=1)]), (inside.phase_diagram, DIAGRAM)],
+    ids=["reports", "phase diagram"],
 )
 def test_equal_inputs_are_equal_files(tmp_path, draw, what):
     for name in ("a.png", "b.png"):

@@ -3,7 +3,10 @@
 import dataclasses
 import functools
 import json
+import math
+import os
 import tempfile
+import types
 from pathlib import Path
 
 import jax
@@ -232,6 +235,16 @@ def test_steps_cut_a_stream_to_whole_tasks(name):
     assert _cut(one, _tasks_of(one, 10**12)) == one
 
 
+def test_steps_of_a_task_are_counted_as_the_experiment_counts_them():
+    from benchmarks.commands import _tasks_of
+
+    one = suite.load("growth_100")  # 10,000 images in batches of 128: 79 steps
+    assert [_tasks_of(one, steps) for steps in (1, 79, 80, 790, 791)] == [1, 1, 2, 10, 11]
+    for steps in (0, -50):
+        with pytest.raises(UsageError, match=f"--steps {steps}: at least one"):
+            _tasks_of(one, steps)
+
+
 def test_a_stream_that_splits_its_classes_cannot_be_cut(capsys):
     assert cli.main(["run", "split_digits", "--steps", "100"]) == 2
     assert "split_digits" in capsys.readouterr().err
@@ -258,6 +271,70 @@ def test_trials_of_other_methods_stay_if_they_are_about_the_same(tmp_path, monke
     assert kept() == ["cbp", "sgd"]
     tuning.tune(one, ["sgd"], ["domain"], DATA, 2, tmp_path)
     assert kept() == ["sgd"]
+
+
+def test_trials_of_another_protocol_do_not_stay(tmp_path, monkeypatch):
+    trials = lambda job, *_: {"method": job.name, "hyperparameter": "x", "values": [0], "accuracy": [1], "chosen": 0}
+    monkeypatch.setattr(tuning, "_trials", trials)
+    one = dataclasses.replace(SMALL, grids={name: {"learning_rate": (0.0, 0.1)} for name in ("cbp", "sgd")})
+    path = tmp_path / f"{SMALL.name}.domain.json"
+    for other in ({"batch_size": 5}, {"optimizer": "adam"}, {"measure": "accuracy"}):
+        tuning.tune(one, ["cbp"], ["domain"], DATA, 1, tmp_path)
+        tuning.tune(dataclasses.replace(one, **other), ["sgd"], ["domain"], DATA, 1, tmp_path)
+        assert [trial["method"] for trial in json.loads(path.read_text())["methods"]] == ["sgd"], other
+
+
+def test_trials_are_written_while_no_one_else_may(tmp_path, monkeypatch):
+    fcntl, write, held = pytest.importorskip("fcntl"), results.write_text, []
+
+    def watched(path, text):
+        folder = os.open(path.parent, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(folder)
+        held.append(write(path, text))
+
+    monkeypatch.setattr(results, "write_text", watched)
+    tuning._write(tmp_path / "new" / "a.json", {}, {"method": "sgd", "values": [0]})
+    assert len(held) == 1
+
+
+NAN = math.nan
+
+
+def tuned(monkeypatch, tmp_path, online, diverged, measure="online_accuracy"):
+    """The row and the table of two values and one seed, of which `online` [2, phases, steps] is told."""
+    found = types.SimpleNamespace(
+        online_accuracy=np.array(online, float)[:, None],
+        accuracy=np.ones((2, 1, 1, 1)),
+        diverged=np.array([[[0 if bad else -1, 0]] for bad in diverged]),
+    )
+    monkeypatch.setattr(tuning, "run", lambda *_, **__: found)
+    one = dataclasses.replace(SMALL, measure=measure, grids={"sgd": {"learning_rate": (0.1, 0.2)}})
+    text = tuning.tune(one, ["sgd"], ["domain"], DATA, 1, tmp_path)
+    written = (tmp_path / f"{SMALL.name}.domain.json").read_text()
+    (row,) = json.loads(written, parse_constant=pytest.fail)["methods"]  # strict JSON
+    return row, text
+
+
+def test_idle_steps_count_for_nothing_when_values_are_chosen(tmp_path, monkeypatch):
+    row, _ = tuned(monkeypatch, tmp_path, [[[0.5, 0.5], [0.5, NAN]], [[0.5, 0.5], [0.8, NAN]]], [False, False])
+    assert row["accuracy"] == [0.5, pytest.approx(0.6)] and row["chosen"] == 0.2
+
+
+def test_nothing_is_chosen_where_all_diverged(tmp_path, monkeypatch):
+    row, text = tuned(monkeypatch, tmp_path, np.ones((2, 1, 1)), [True, True])
+    assert row["accuracy"] == [None, None] and row["chosen"] is None
+    assert "0.1: diverged, 0.2: diverged; nothing chosen" in text and "**" not in text
+    row, text = tuned(monkeypatch, tmp_path, np.ones((2, 1, 1)), [True, False])
+    assert row["accuracy"] == [None, 1.0] and row["chosen"] == 0.2 and "nothing chosen" not in text
+
+
+def test_a_method_without_online_accuracy_is_not_chosen_by_it(tmp_path, monkeypatch):
+    with pytest.raises(UsageError, match="sgd has no online_accuracy"):
+        tuned(monkeypatch, tmp_path, np.full((2, 1, 1), NAN), [False, False])
+    row, _ = tuned(monkeypatch, tmp_path, np.full((2, 1, 1), NAN), [False, False], "accuracy")
+    assert row["chosen"] == 0.1
 
 
 def test_all_suites_of_plasticity_know_their_methods_and_are_about_online_accuracy():

@@ -9,9 +9,10 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from PIL import Image
 
-from benchmarks import plots, results
+from benchmarks import online_plots, plots, results
 from benchmarks.statistics import mean_interval
 from neuroml.errors import DataError, NeuromlError, UsageError
+from neuroml.methods import methods
 
 THREE = [[0.9, 0.1, 0.0], [0.7, 0.9, 0.0], [0.6, 0.6, 0.9]]  # seen so far: 0.9, 0.8, 0.7
 
@@ -186,6 +187,35 @@ def test_configurations_of_a_method_share_its_colour_and_differ_in_marker(tmp_pa
     assert len({handle.get_marker() for handle in handles}) == 3
 
 
+def test_no_two_configurations_of_a_method_look_alike(tmp_path, drawn):
+    runs = [record(hyperparameters={"strength": strength}) for strength in range(20)]
+    plots.accuracy_over_tasks({"class": runs}, tmp_path / "a.png")
+    handles = drawn[0].legends[0].legend_handles
+    looks = [(handle.get_marker(), handle.get_linestyle(), handle._dash_pattern) for handle in handles]
+    assert len({str(look) for look in looks}) == 20 and {handle.get_linestyle() for handle in handles[:7]} == {"-"}
+
+
+def test_every_method_has_a_look_of_its_own():
+    assert set(methods) <= {*plots.METHODS, *plots.BOUNDS}
+    assert len(plots.METHODS) <= 2 * len(plots.COLOURS) * len(plots.MARKERS)
+
+
+@pytest.mark.parametrize(
+    ("width", "labels"),
+    [
+        (3.4, "mesu derpp xdg nanotube"),
+        (4.8, "mesu partial_resets condensate_homeostasis adamw"),
+        (7.0, "xdg_si rwalk surprise_rate adam naive l2_init agem bcm"),
+    ],
+)
+def test_legends_that_just_fit_stay_inside_the_picture(tmp_path, drawn, width, labels):
+    styles = [plots.method_style(label) | {"label": label} for label in labels.split()]
+    with plots.canvas(tmp_path / "a.png", width, 2.1, styles) as figure:
+        figure.subplots()
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.x1
+
+
 def test_long_legends_stay_inside_the_picture(tmp_path, drawn):
     runs = [record(hyperparameters={"sizes": [size] * 30}) for size in (1, 2)] + [record(f"m{i}") for i in range(20)]
     plots.accuracy_over_tasks({"class": runs}, tmp_path / "a.png")
@@ -222,6 +252,29 @@ def test_panels_fill_the_sheet(tmp_path, drawn, methods, shape):
 def test_many_tasks_have_a_short_legend(tmp_path, drawn):
     plots.per_task([record(accuracy=np.full((40, 40), 0.5).tolist())], tmp_path / "a.png")
     assert legend(drawn[0]) == [f"task {task}" for task in range(1, 41, 4)] + ["mean of tasks seen"]
+
+
+# --- online accuracy -------------------------------------------------------------------------------
+
+
+def test_online_accuracy_has_titles_and_joint_training_lies_across(tmp_path, drawn):
+    runs = [record(seed=seed, online_by_task=[0.5, 0.6, 0.7 + seed / 10]) for seed in (0, 1)]
+    joint = record("joint", accuracy=[[0.9] * 3], online_by_task=[0.8])
+    online_plots.online_accuracy({"class": [*runs, joint]}, tmp_path / "a.png")
+    (ax,) = drawn[0].axes
+    assert ax.get_title(loc="left") == "class-incremental"
+    ewc, across = ax.lines
+    np.testing.assert_allclose(ewc.get_xydata(), [[1, 50], [2, 60], [3, 75]])
+    np.testing.assert_allclose(across.get_xydata(), [[1, 80], [3, 80]])
+    assert across.get_linestyle() == "--"
+    online_plots.online_accuracy({"class": [joint]}, tmp_path / "b.png")
+    np.testing.assert_allclose(drawn[1].axes[0].lines[0].get_xydata(), [[1, 80], [3, 80]])
+
+
+@pytest.mark.parametrize("panels", [{}, {"class": []}, {"class": [record()]}])
+def test_no_online_accuracy_to_draw(tmp_path, panels):
+    with pytest.raises(UsageError, match="no records"):
+        online_plots.online_accuracy(panels, tmp_path / "a.png")
 
 
 # --- what can go wrong -----------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 import csv
 import json
 import math
+import os
 import subprocess
 import sys
 import threading
@@ -231,6 +232,12 @@ def test_latest_keeps_the_newest_line_of_each_seed():
     ]
 
 
+def test_a_seed_whose_newest_record_lacks_something_is_not_finished(tmp_path):
+    path = tmp_path / "a.jsonl"
+    results.append(path, [record(seed=0) | {"vital": 1}, record(seed=1) | {"vital": 1}, record(seed=1)])
+    assert {seed for *_, seed in results.finished(path, lambda one: "vital" in one)} == {0}
+
+
 def test_latest_keeps_scenarios_apart_even_with_one_configuration():
     rows = [record(scenario="task", config={}), record(scenario="class", config={})]
     assert results.latest(rows) == rows
@@ -247,6 +254,17 @@ def test_label_names_only_what_differs():
     nested = [{"hyperparameters": {"rule": {"decay": decay, "same": 1}, "sizes": [4, 4]}} for decay in (0, 1)]
     rows = [record(config=config) for config in nested]
     assert list(summaries.by_label(rows)) == ["ewc (rule.decay=0)", "ewc (rule.decay=1)"]
+
+
+def test_a_label_says_what_a_configuration_leaves_out_because_the_setting_is_younger_and_off():
+    growth = [{"when": "steps"}, {"when": "steps", "imagines": True}, {"when": "rank", "imagines": True}]
+    rows = [record("growth", config={"hyperparameters": settings}) for settings in growth]
+    assert list(summaries.by_label(rows)) == [
+        f"growth (when={when}, imagines={imagines})"
+        for when, imagines in (("steps", False), ("steps", True), ("rank", True))
+    ]
+    rows = [record("growth", config={"hyperparameters": settings}) for settings in growth[1:]]
+    assert list(summaries.by_label(rows)) == ["growth (when=steps)", "growth (when=rank)"], "what all have says nothing"
 
 
 def test_labels_never_collide():
@@ -311,6 +329,44 @@ def test_writing_replaces_whole_files(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="No space left"):
         results.write_text(path, "new")
     assert path.read_text() == "old"
+
+
+def test_two_that_write_one_file_at_once_do_not_get_into_each_others_way(tmp_path, monkeypatch):
+    path, replace = tmp_path / "a.csv", Path.replace
+
+    def meanwhile(part, target):
+        monkeypatch.setattr(Path, "replace", replace)
+        results.write_text(path, "the other's")  # begun and finished before this one takes the name
+        return replace(part, target)
+
+    monkeypatch.setattr(Path, "replace", meanwhile)
+    results.write_text(path, "mine")
+    assert path.read_text() == "mine" and list(tmp_path.iterdir()) == [path]
+
+
+def test_what_could_not_be_written_leaves_nothing_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+    with pytest.raises(DataError, match="No space left"):
+        results.write_text(tmp_path / "a.csv", "new")
+    assert not list(tmp_path.iterdir())
+
+
+def is_locked(folder):
+    fcntl, own = pytest.importorskip("fcntl"), os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(own)
+    return False
+
+
+def test_one_at_a_time_changes_what_it_has_read(tmp_path):
+    path = tmp_path / "new" / "a.json"
+    with results.alone(path):
+        assert is_locked(path.parent)
+    assert not is_locked(path.parent) and not list(path.parent.iterdir())
 
 
 # --- to_json ---------------------------------------------------------------------------------------

@@ -3,14 +3,16 @@
 import dataclasses
 import functools
 import math
+import sys
 import tempfile
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 import toy
 
-from benchmarks import inside, plots, results, runner, suite, summaries, tables
+from benchmarks import inside, logging, online_plots, plots, results, runner, suite, summaries, tables
 from benchmarks.jobs import Job
 from benchmarks.records import context_metrics, record_of
 from benchmarks.results import config_hash
@@ -70,9 +72,38 @@ def test_suites_give_batch_sizes_to_methods_that_there_are(name):
 # --- tested at the ends ---
 
 
-def test_when_it_is_tested_is_no_part_of_a_configuration():
-    hashes = {config_hash(Job(one, "class", "naive").config) for one in (SMALL, ENDS)}
-    assert len(hashes) == 1 and Job(ENDS, "class", "naive").experiment.evaluation == "ends"
+def test_how_it_is_tested_is_part_of_a_configuration_only_where_it_is_not_the_suites_own():
+    protocol = lambda one: Job(one, "class", "naive").config["protocol"]
+    assert Job(ENDS, "class", "naive").experiment.evaluation == "ends"
+    assert not {"evaluation", "inspected", "measure"} & protocol(SMALL).keys()  # as in results from before
+    looked = dataclasses.replace(ENDS, inspected=4)
+    assert (protocol(ENDS)["evaluation"], protocol(looked)["inspected"]) == ("ends", 4)
+    assert len({config_hash(Job(one, "class", "naive").config) for one in (SMALL, ENDS, looked)}) == 3
+    own = suite.load("input_permuted_mnist")  # tested at the ends and inspected, by its own file
+    assert not {"evaluation", "inspected"} & own.protocol().keys()
+
+
+def test_a_run_that_lacks_what_is_asked_is_not_taken_up(tmp_path):
+    online, path = dataclasses.replace(SMALL, measure="online_accuracy"), tmp_path / "a.jsonl"
+    ran = lambda one, seeds: [
+        record["seed"] for record in runner.run_job(Job(one, "class", "naive"), DATA, seeds, path)
+    ]
+    assert ran(SMALL, [0]) == [0] and ran(online, [0, 1]) == [0, 1]
+    assert ran(SMALL, [0, 1]) == ran(online, [0, 1]) == []  # these have both
+    kept = results.latest(results.read(path))
+    assert len(kept) == 2 and len({record["config_hash"] for record in kept}) == 1
+    assert all(len(record["online_by_task"]) == 3 for record in kept)
+
+
+def test_pictures_and_tables_of_runs_with_and_without_online_accuracy_or_vital_signs(tmp_path):
+    asked = dataclasses.replace(SMALL, measure="online_accuracy", inspected=4)
+    bare, *others = records.__wrapped__("naive", asked, 3)
+    signs = {name: values for name, values in bare["report"].items() if name != "dormant units"}
+    bare = bare | {"online_by_task": [], "report": signs, "metrics": {"accuracy": 0.5}}
+    for runs in ([bare, *others], [*others, bare]):
+        online_plots.online_accuracy({"class": runs}, tmp_path / "a.png")
+        assert inside.reports(runs, tmp_path / "b.png")
+        assert "| naive |" in tables.markdown(summaries.summarize(runs))
 
 
 @pytest.mark.parametrize("name", ["naive", "owm"])
@@ -147,6 +178,52 @@ def test_tasks_without_a_context_of_their_own_are_wrong():
 def test_without_contexts_there_is_no_share_of_them():
     assert context_metrics(np.zeros((3, 0))) == {}
     assert "context_accuracy" not in records("naive")[0]["metrics"]
+
+
+def result_of(loss, online, diverged=(-1, -1)):
+    """What one seed of three tasks of one step each, or more, left behind."""
+    return Result(
+        accuracy=np.ones((1, 3, 3)),
+        report={},
+        contexts=np.zeros((1, 3, 3, 0)),
+        loss=np.array(loss, float)[None],
+        online_accuracy=np.array(online, float)[None],
+        diverged=np.array([diverged]),
+        bytes=1,
+        flops=1.0,
+        seconds=1.0,
+        compile_seconds=0.0,
+        modes={},
+    )
+
+
+NAN = math.nan
+
+
+@pytest.mark.parametrize(
+    "loss, online, curves",
+    [
+        ([[3, 2], [1, NAN], [5, 4]], [[0, 0.5], [0.25, NAN], [1, 0]], ([3, 2, 1, 5, 4], [0, 0.5, 0.25, 1, 0])),  # idle
+        (
+            [[3, 2], [NAN] * 2, [NAN] * 2],
+            [[0, 1], [0, 0], [0, 0]],
+            ([3, 2, None, None, None, None], [0, 1, 0, 0, 0, 0]),
+        ),
+        ([[3, 2], [1, 2], [3, 4]], [[NAN] * 2] * 3, ([3, 2, 1, 2, 3, 4], [])),  # a method that says nothing
+    ],
+)
+def test_curves_line_up_whatever_is_not_a_number(loss, online, curves, monkeypatch):
+    record = record_of(Job(SMALL, "class", "naive"), "0", 0, 0, result_of(loss, online))
+    assert tuple(results.plain([record["loss_curve"], record["online_accuracy_curve"]])) == curves
+    logged = []
+    run = types.SimpleNamespace(log=lambda row, **step: logged.append((row, step)), summary={}, finish=lambda: None)
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=lambda **_: run))
+    logging.sink("offline")(record)
+    steps = [row for row, step in logged if step]
+    for name, curve in zip(("loss", "online_accuracy"), curves, strict=True):
+        assert {i: row[name] for i, row in enumerate(steps) if name in row} == {
+            i: value for i, value in enumerate(curve) if value is not None
+        }
 
 
 def test_seeds_that_ran_together_have_records_of_their_own():

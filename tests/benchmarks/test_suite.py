@@ -32,7 +32,8 @@ def test_the_suites_of_the_issue_are_there():
 
 @each
 def test_a_suite_says_its_own_command(name):
-    assert f"    python -m benchmarks run {name}" in suite.explanation(name)
+    docstring = ast.get_docstring(ast.parse((ROOT / "configs" / f"{name}.py").read_text()))
+    assert f"    python -m benchmarks run {name}" in docstring
     assert len(suite.load(name).summary) > 20 and suite.load(name).name == name
 
 
@@ -153,6 +154,13 @@ def test_every_set_value_is_part_of_the_identity_of_a_result():
         ("er.capacity=1e3", ("er.capacity=1000.0", "int")),
         ("si.clip_negative=1", ("si.clip_negative=1", "bool")),
         ("optimizer=3", ("optimizer=3", "str")),
+        ("batch_size=0", ("batch_size=0", "at least 1")),
+        ("inspected=-3", ("inspected=-3", "at least 0")),
+        ("tasks=0", ("tasks=0", "at least 1")),
+        ("examples=7", ("examples=7", "stream=permuted or label_permuted or random_labels", "split_digits", "split.")),
+        ("pad=2", ("pad=2", "stream=permuted only")),
+        ("interpolation=nonsense", ("interpolation='nonsense'", "stream=rotated only")),
+        ("injury_at=7", ("injury_at=7", "needs injury or severed")),
     ],
 )
 def test_what_cannot_be_set_is_named(text, words):
@@ -160,6 +168,37 @@ def test_what_cannot_be_set_is_named(text, words):
         changed(text)
     for word in words:
         assert word in str(error.value), str(error.value)
+
+
+def test_fields_that_nothing_in_the_suite_reads_are_refused_if_they_are_set_and_only_then():
+    convolutional, labels = suite.load("split_cifar10"), suite.load("random_label_mnist")
+    assert convolutional.hidden and changed("batch_size=5", of=convolutional).hidden == convolutional.hidden
+    assert changed(f"hidden={convolutional.hidden}", of=convolutional) == convolutional  # nothing is changed by it
+    with pytest.raises(
+        UsageError, match=r"hidden=\(3,\) is read by network=mlp only, and split_cifar10 has network=cnn"
+    ):
+        changed("hidden=3", of=convolutional)
+    assert changed("network=mlp", "hidden=3", of=convolutional).hidden == (3,)
+    with pytest.raises(UsageError, match="ordered=True"):
+        changed("ordered=True", of=labels)
+    with pytest.raises(UsageError, match="examples=0 must be at least 1"):
+        changed("examples=0", of=labels)
+    with pytest.raises(UsageError, match="injury_at=-5 must be at least 0"):
+        changed("injury=0.5", "injury_at=-5")
+
+
+def test_a_setting_of_one_method_overrides_that_of_all_in_whichever_order_they_come():
+    for settings in (("ewc.learning_rate=0.2", "learning_rate=0.1"), ("learning_rate=0.1", "ewc.learning_rate=0.2")):
+        rate = {name: Job(changed(*settings), "class", name).hyperparameters["learning_rate"] for name in ("ewc", "si")}
+        assert rate == {"ewc": 0.2, "si": 0.1}
+
+
+@pytest.mark.parametrize("setting", ["learning_rate=-1.0", "naive.learning_rate=-1.0", "learning_rate=nan"])
+def test_a_learning_rate_below_zero_is_refused(setting):
+    name, value = setting.split("=")
+    one = suite.change(DIGITS, {name: float(value)}, {"naive": methods["naive"]})
+    with pytest.raises(UsageError, match="learning_rate=(-1|nan) of naive"):
+        jobs_of(one, ["naive"], ["class"])
 
 
 def test_unknown_names_of_suites_methods_and_scenarios_come_with_the_nearest():
@@ -173,13 +212,17 @@ def test_unknown_names_of_suites_methods_and_scenarios_come_with_the_nearest():
 
 def test_methods_that_need_boundaries_are_refused_where_there_are_none():
     blended = suite.load("blended_digits")
-    with pytest.raises(UsageError, match="si consolidates .* blended_digits does not tell") as error:
+    with pytest.raises(UsageError, match="si must be told .* blended_digits does not tell") as error:
         jobs_of(blended, ["naive", "si"], ["class"])
     able = re.search("These run without: (.*)\\.", str(error.value))
     told = {name for name, method in methods.items() if method.boundaries(method.options)}
-    assert set(able.group(1).split(", ")) == set(methods) - told and {"ewc", "si", "mas", "owm", "gpm"} < told
-    with pytest.raises(UsageError, match="er consolidates"):
+    of_one_task = {"separate", "xdg"}  # they take a batch to be of one task
+    assert set(able.group(1).split(", ")) == set(methods) - told - of_one_task
+    assert {"ewc", "si", "mas", "owm", "gpm"} < told
+    with pytest.raises(UsageError, match="er must be told"):
         jobs_of(changed("er.replay=past", of=blended), ["er"], ["class"])
+    with pytest.raises(UsageError, match="separate must be told"):
+        jobs_of(changed("window=100"), ["separate"], ["task"])
 
 
 def test_joint_training_takes_the_steps_of_all_tasks():

@@ -1,8 +1,6 @@
-import io
 import math
 
 import pytest
-from rich.console import Console
 
 from benchmarks import results, summaries, tables
 from neuroml.errors import DataError, UsageError
@@ -93,29 +91,6 @@ def test_scenarios_never_share_a_table():
 def test_a_bar_in_a_label_does_not_break_the_row():
     runs = [record(config={"hyperparameters": {"mode": mode}}) for mode in ("a|b", "c")]
     assert r"ewc (mode=a\|b)" in tables.markdown(summaries.summarize(runs))
-
-
-def printed(*records, width=120):
-    console = Console(file=io.StringIO(), width=width)
-    tables.show(summaries.summarize(records), "Split MNIST", console)
-    return console.file.getvalue()
-
-
-def test_show_prints_the_same_cells():
-    text = printed(record(), record("si", forgetting=None))
-    for part in ("Split MNIST", "ewc", "75.0", "–", "GFLOP", "class-incremental, 1 seed"):
-        assert part in text
-
-
-def test_show_keeps_brackets_and_folds_rather_than_cuts():
-    runs = [record(config={"hyperparameters": {"mode": mode}}) for mode in ("[bold]", "[16]")]
-    assert "mode=[bold]" in printed(*runs)
-    assert "…" not in printed(*runs, width=60)
-
-
-def test_show_writes_to_stdout_by_default(capsys):
-    tables.show(summaries.summarize([record()]), "Title")
-    assert "ewc" in capsys.readouterr().out
 
 
 def test_directory_has_a_heading_for_each_file(tmp_path):

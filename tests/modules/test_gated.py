@@ -134,6 +134,8 @@ def test_kwinners_that_cannot_be_raise():
             neuroml.KWinners(8, winners)
     with pytest.raises(UsageError, match="decay=1.0"):
         neuroml.KWinners(8, 2, decay=1.0)
+    with pytest.raises(UsageError, match="strength=-5.0"):
+        neuroml.KWinners(8, 2, strength=-5.0)
     with pytest.raises(UsageError, match="needs as many features"):
         neuroml.KWinners(8, 2)(jnp.ones((3, 7)))
 
@@ -278,5 +280,8 @@ def test_dendrites_that_cannot_be_raise():
         dendritic(segments=-1)
     with pytest.raises(UsageError, match="contexts=0"):
         dendritic(contexts=0)
+    for number in ({"radius": -1.0}, {"mobility": 7.0}):
+        with pytest.raises(UsageError, match="must be"):
+            dendritic(**number)
     with pytest.raises(UsageError, match="10 examples do not split into groups of nucleus=4"):
         dendritic(nucleus=4)(X[0])

@@ -184,6 +184,25 @@ def test_variables_born_in_a_call_stay_out_of_the_state():
     assert network.apply(params, model_state, X)[1] == model_state == {}
 
 
+def test_what_a_linen_module_sows_does_not_pile_up():
+    class Sower(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            x = linen.Dense(2)(x)
+            for number in (1, 2):
+                self.sow("losses", "size", number * x.sum())
+            return x
+
+    network = from_linen(Sower(), X)
+    params, start = network.init(KEY)
+    step = lambda state, x: (network.apply(params, state, x)[1], None)
+    last, _ = jax.lax.scan(step, start, jnp.stack([X, X + 1, 2 * X]))
+    outputs, captured, _ = network.capture(params, start, 2 * X)
+    for state in (last, captured):
+        np.testing.assert_allclose(state["losses"]["size"], (outputs.sum(), 2 * outputs.sum()), rtol=1e-5)
+    assert jax.tree.structure(last) == jax.tree.structure(start)
+
+
 @MODES
 @pytest.mark.parametrize("wrap", [nnx.Variable, nnx.data])
 def test_buffers_are_state_and_bare_arrays_are_refused(wrap):

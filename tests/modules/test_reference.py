@@ -101,6 +101,11 @@ def test_unknown_initialization_names_the_known_ones():
         mlp(4, [3], 2, initialization="xavier")
 
 
+def test_a_convolutional_network_has_no_smooth_receptive_fields():
+    with pytest.raises(UsageError, match="smooth.*mlp"):
+        cnn((8, 8, 3), (4,), initialization="smooth")
+
+
 # --- initialization="smooth" ---
 
 SHAPE = (28, 28, 1)

@@ -1,5 +1,6 @@
 """Every scenario uses every training image as promised, keeps test images out, and labels all of them right."""
 
+import dataclasses
 import functools
 from typing import Any, NamedTuple
 
@@ -270,8 +271,19 @@ def test_random_labels_keep_the_images_and_draw_a_label_for_each(seed):
     assert identify(train[0].x)[0] == {"train"} and len(set(identify(train[0].x)[1])) == 9
 
 
+def test_random_labels_of_many_keys_share_the_images():
+    """As a loop of compiled steps demands, which batches all of a stream but the data."""
+    stream = jax.eval_shape(RANDOM, DATA, jax.random.key(0))
+    axes = dataclasses.replace(jax.tree.map(lambda _: 0, stream), data=None)
+    keys = jax.vmap(jax.random.key)(jnp.arange(3))
+    together = jax.jit(jax.vmap(lambda key: RANDOM(DATA, key), out_axes=axes))(keys)
+    np.testing.assert_array_equal(together.data.train_x, DATA.train_x)
+    for place, key in enumerate(keys):
+        np.testing.assert_array_equal(together.index[place], RANDOM(DATA, key).index)
+
+
 def test_random_labels_are_uniform_and_independent():
-    labels = over_keys(RANDOM, lambda stream: stream.labels, 300)
+    labels = over_keys(RANDOM, lambda stream: _rows(stream)[0].y, 300)
     assert labels.shape == (300, 4, 9)
     counts = np.bincount(labels.reshape(-1), minlength=CLASSES)
     assert counts.size == CLASSES and counts.min() > 1650 and counts.max() < 1950  # 1,800, standard deviation 39
@@ -436,8 +448,11 @@ def test_no_test_image_is_shown_in_training(maker):
         (lambda: scenarios.permuted(2, pad=-1), ("pad=-1",)),
         (lambda: scenarios.permuted(2, "tasks"), ("'tasks'", "'task'")),
         (lambda: scenarios.rotated(-1), ("tasks=-1",)),
+        (lambda: scenarios.rotated(largest=-90.0), ("largest=-90.0",)),
+        (lambda: scenarios.rotated(largest=float("nan")), ("largest=nan",)),
         (lambda: scenarios.label_permuted(0), ("tasks=0",)),
         (lambda: scenarios.permuted(2, examples=0), ("examples=0",)),
+        (lambda: scenarios.random_labels(2, examples=0), ("examples=0",)),
         (lambda: scenarios.random_labels(2, examples=99)(DATA, jax.random.key(0)), ("examples=99", "39 training")),
         (lambda: scenarios.blended(SPLIT[3, "class"], -5), ("window=-5",)),
         (

@@ -1,0 +1,194 @@
+"""The scripts of the claims: their options, what they count and compare, and their pictures."""
+
+import dataclasses
+import types
+
+import numpy as np
+import pytest
+
+from benchmarks import plots, results, suite
+from benchmarks.jobs import Job
+from neuroml.errors import DataError
+from neuroml.streams.sources import load
+from paper_repro import comparing, scripts
+from paper_repro.buzzega_2020_rotated import angles
+from paper_repro.condensates import ablation, frontier, phase_diagram
+from paper_repro.growth import compare as growth_compare
+from paper_repro.growth import course, front
+from paper_repro.growth import raster as growth_raster
+from paper_repro.plasticity import ablation as plasticity_ablation
+from paper_repro.plasticity import raster, speed
+from paper_repro.repair import compare as repair_compare
+from paper_repro.repair import curves, trials
+
+SEEDED = (ablation, frontier, phase_diagram, plasticity_ablation, curves)
+WRITING = (*SEEDED, raster, speed, growth_raster, front, course, trials, angles)
+
+
+@pytest.fixture
+def no_work(monkeypatch):
+    for script in WRITING:
+        monkeypatch.setattr(script, "work", lambda **_: pytest.fail("it began"))
+
+
+@pytest.mark.parametrize("script", SEEDED, ids=lambda script: script.__name__)
+def test_no_seeds_are_refused_before_anything_is_written(script, no_work, tmp_path, capsys):
+    assert script.main(["--seeds", "0", "--out", str(tmp_path / "new")]) == 2
+    assert capsys.readouterr().err == "error: --seeds 0: at least 1 is needed.\n" and not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("script", WRITING, ids=lambda script: script.__name__)
+def test_a_folder_that_cannot_be_written_to_is_refused_before_the_work(script, no_work, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert script.main(["--out", str(tmp_path / "file" / "x")]) == 2
+    assert capsys.readouterr().err.startswith(f"error: cannot write to {tmp_path / 'file' / 'x'}")
+
+
+def test_a_mistake_is_one_line_and_the_folder_is_there_when_work_begins(tmp_path, capsys):
+    def work(out, tasks):
+        assert out.is_dir() and tasks == 3
+        raise DataError("the data set is missing.")
+
+    assert scripts.main(work, "Help.", ["--out", str(tmp_path / "a" / "b")], out=tmp_path, tasks=3) == 2
+    assert capsys.readouterr().err == "error: the data set is missing.\n"
+    assert scripts.main(lambda: None, "Help.", []) == 0
+
+
+def record(method="growth", seed=0, accuracy=0.5, diverged=None, hidden=(100, 100), **given):
+    """Returns a result with these hyperparameters; `protocol` adds to its protocol."""
+    protocol = {"hidden": list(hidden), **given.pop("protocol", {})}
+    config = {"method": method, "protocol": protocol, "hyperparameters": given}
+    identity = {"config": config, "config_hash": results.config_hash(config), "method": method, "seed": seed}
+    found = {"metrics": {"accuracy": accuracy, "recovery_steps": 10.0}, "diverged": diverged, "bytes": 1e6}
+    return identity | found | {"accuracy": [[0.9, 0.1], [0.8, accuracy]], "report": {}}
+
+
+PLAIN = {name: value for name, value in front.PLAIN.items() if name != "apoptosis"}
+LOST = {"phase": 0, "step": 1}
+
+
+def write(path, rows):
+    results.append(path, rows)
+    return path
+
+
+def test_two_configurations_under_one_name_are_refused(tmp_path):
+    rows = [record(**PLAIN), record(**PLAIN, learning_rate=0.1), record("fixed")]
+    for use in (front.by_name, course.chosen):
+        with pytest.raises(DataError, match="growth.* is the name of 2 configurations"):
+            use(rows)
+    with pytest.raises(DataError, match="is the name of 2 configurations"):
+        growth_compare.lines(write(tmp_path / "a.jsonl", rows))
+
+
+def test_a_comparison_leaves_out_seeds_that_diverged_and_says_how_many_are_left(tmp_path):
+    ours = [record(seed=seed, accuracy=0.6 + 0.01 * seed, **PLAIN) for seed in range(3)]
+    ours.append(record(seed=3, accuracy=0.1, diverged=LOST, **PLAIN))
+    fixed = [record("fixed", seed=seed) for seed in range(4)]
+    (line,) = growth_compare.lines(write(tmp_path / "a.jsonl", ours + fixed))
+    assert line.startswith("100 neurons: growth - fixed = 11.00 [") and line.endswith("3 of 4 seeds")
+    assert front.accuracy(ours).mean == pytest.approx(61)
+
+
+def test_what_lost_neurons_and_synapses_is_not_compared_as_if_it_had_lost_neurons_alone(tmp_path, monkeypatch):
+    injured = [record("none", seed=seed, protocol={"injury": 0.5}) for seed in range(2)]
+    both = [record("none", seed=2, protocol={"injury": 0.5, "severed": 0.5})]
+    monkeypatch.setattr(repair_compare, "HOME", tmp_path)
+    path = write(tmp_path / "injury_recovery.domain.jsonl", injured + both)
+    none = repair_compare.Row("", "none")
+    assert repair_compare.values(none, ("injury", 0.5), "accuracy") == {0: 50.0, 1: 50.0}
+    assert repair_compare.values(none, ("severed", 0.5), "accuracy") == {}
+    write(path, [record("none", learning_rate=1.0, protocol={"injury": 0.5})])
+    with pytest.raises(DataError, match="none, injury 0.5 is the name of 2 configurations"):
+        repair_compare.values(none, ("injury", 0.5), "accuracy")
+
+
+def test_no_comparison_where_no_seed_is_common():
+    assert comparing.compared({0: 1.0}, {1: 1.0}) is None and comparing.compared({0: None}, {0: 1.0}) is None
+
+
+def test_one_that_recovers_fast_among_many_that_do_not_is_not_chosen():
+    back, never = [0.8] * 5 + [0.0] * 5 + [0.8] * 15, [0.8] * 5 + [0.0] * 20
+    assert trials.recovery(np.array([[back]] + 9 * [[never]]), at=5) == ((15 + 9 * 20) / 10, 9)
+    assert trials.recovery(np.array([[never]]), at=5) == (20.0, 1)  # a number, which JSON and `min` can take
+    found = [{"settings": number, "recovery_steps": steps, "accuracy": 0.5} for number, steps in ((1, 20), (2, 15))]
+    assert trials.choose(found, bar=0.4) == 2
+
+
+def test_a_control_has_the_colour_of_its_method_and_a_look_of_its_own():
+    groups = {name: {89610: [record(name.split(" ")[0]), record(seed=1, diverged=LOST)]} for name in front.DRAWN}
+    fixed, growth, control = front.styles_of([groups, {"fixed": groups["fixed"]}]).values()
+    assert growth["color"] == control["color"] == plots.method_style("growth")["color"] != fixed["color"]
+    assert growth["marker"] != control["marker"] and growth["label"] == "growth (diverged 1/2)"
+
+
+def test_pictures_of_growth_leave_out_what_diverged(tmp_path, monkeypatch, capsys):
+    rows = [record("fixed", seed) for seed in range(2)] + [record("fixed", 2, float("nan"), LOST), record(**PLAIN)]
+    path = write(tmp_path / "growth_100.domain.jsonl", rows)
+    for script in (front, course):
+        monkeypatch.setattr(script, "HOME", tmp_path)
+    monkeypatch.setattr(front, "PANELS", {"2 permutations": tmp_path, "again": tmp_path})
+    assert front.main(["--out", str(tmp_path)]) == course.main(["--out", str(tmp_path)]) == 0
+    assert "2 permutations: fixed" in (out := capsys.readouterr().out) and "50.0 +- 0.0 %" in out
+    assert path.with_name("front.png").exists() and path.with_name("course.png").exists()
+
+
+def test_the_frontier_draws_both_networks_and_only_what_was_asked_for(tmp_path, monkeypatch):
+    base = dataclasses.replace(suite.load("split_mnist_online"), ordered=False)
+    small, large = (Job(dataclasses.replace(base, hidden=hidden), "class", "er") for hidden in ((50, 50), (100, 100)))
+    stale = Job(frontier.with_options(base, "er", capacity=7), "class", "er")
+    row = lambda job, seed: record("er", seed) | {"config": job.config, "config_hash": results.config_hash(job.config)}
+    rows = [row(job, seed) for job in (small, large, stale) for seed in range(3)]
+    found = frontier.kept(rows, [small, large], 2)
+    assert [(one["seed"], frontier.name_of(one)) for one in found] == [
+        (seed, name) for name in ("er, 50-50", "er, 100-100") for seed in range(2)
+    ]
+    drawn = []
+    monkeypatch.setattr(
+        plots, "method_styles", lambda panels, real=plots.method_styles: drawn.append(real(panels)) or drawn[0]
+    )
+    frontier.draw({"1MB": found}, tmp_path / "a.png")
+    assert set(drawn[0]) == {"er, 50-50", "er, 100-100"} and (tmp_path / "a.png").exists()
+
+
+def test_a_recovery_curve_of_a_seed_that_diverged_is_no_number(monkeypatch):
+    accuracy, diverged = np.ones((2, 1, curves.BEFORE + curves.AFTER)), np.array([[-1, -1], [0, 5]])
+    found = types.SimpleNamespace(online_accuracy=accuracy, diverged=diverged)
+    monkeypatch.setattr(curves, "run", lambda *_, **__: found)
+    one = dataclasses.replace(suite.load("injury_recovery"), injury_at=curves.BEFORE)
+    values = curves.recovery(Job(one, "domain", "none"), load("digits"), 2)
+    assert (values[0] == 1).all() and np.isnan(values[1]).all()
+    assert curves.titled("none", values) == "none (diverged 1/2)" and curves.titled("none", values[:1]) == "none"
+
+
+def test_a_network_that_forgets_does_worse_the_further_the_given_angles_lie_apart():
+    small = {"data": "digits", "tasks": 3, "hidden": (20,), "epochs": 20, "batch_size": 32}
+    job = Job(dataclasses.replace(suite.load("rotated_mnist_20"), **small), "domain", "naive")
+    near, far = (angles.at_angles(job, load("digits"), degrees, seeds=1)[0] for degrees in ((0, 0, 0), (0, 90, 180)))
+    assert near > far + 10
+
+
+def test_a_recovery_curve_falls_at_the_injury():
+    steps = {"data": "digits", "tasks": 2, "examples": 14_080, "injury_at": 600, "injury": 0.9, "hidden": (20, 20)}
+    job = Job(dataclasses.replace(suite.load("injury_recovery"), **steps), "domain", "none")
+    curve = curves.recovery(job, load("digits"), 1)[0]
+    windows = curves.BEFORE // curves.WINDOW
+    assert curve.shape == ((curves.BEFORE + curves.AFTER) // curves.WINDOW,)
+    assert curve[windows] < np.mean(curve[:windows]) - 0.2
+
+
+@pytest.mark.parametrize("budget", frontier.BUDGETS)
+def test_at_equal_bytes_replay_is_the_suites_and_the_memory_fits_with_the_images_that_it_holds_back(
+    budget, monkeypatch
+):
+    held = lambda options: 800 * (options.get("held_back", 0) + options.get("capacity", 0))
+    monkeypatch.setattr(frontier, "bytes_of", lambda job, data: held(job.options) + 5000 * job.options.get("width", 1))
+    base = suite.load("split_mnist_online")
+    replay, memory = {}, None
+    for job in frontier.jobs(budget, base, None):
+        replay |= {job.name: job.options["replay_batch"]} if job.name != "condensate_memory" else {}
+        memory = job if job.name == "condensate_memory" else memory
+    assert replay == {"er": 0, "derpp": base.options["derpp"]["replay_batch"]}
+    assert frontier.BUDGETS[budget] / 2 < frontier.bytes_of(memory, None) <= frontier.BUDGETS[budget]
+    assert memory.options["held_back"] == min(2000, frontier.BUDGETS[budget] // 3200)
+    assert 784 * memory.batch_size <= frontier.BUDGETS[budget] / 10
