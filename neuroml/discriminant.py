@@ -51,7 +51,7 @@ def discriminant(
       width: number of features.
       outputs: number of classes.
       covariance: "shared" or "identity".
-      shrinkage: in [0, 1], keeps the covariance invertible.
+      shrinkage: in (0, 1], keeps the shared covariance invertible: features that never vary make it singular.
 
     Returns:
       A `Learner`; the loss that its steps report is zero.
@@ -77,8 +77,8 @@ def discriminant(
     """
     if covariance not in COVARIANCE:
         raise unknown("covariance", covariance, COVARIANCE)
-    if isinstance(shrinkage, float | int) and not 0 <= shrinkage <= 1:
-        raise UsageError(f"shrinkage={shrinkage} must be in [0, 1].")
+    if covariance == "shared" and isinstance(shrinkage, float | int) and not 0 < shrinkage <= 1:
+        raise UsageError(f"shrinkage={shrinkage} must be in (0, 1]: without it a covariance may be singular.")
     padding = additive.even(width) - width
 
     def init(key):

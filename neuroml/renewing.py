@@ -42,7 +42,8 @@ def renewal(
       A transformation in the place of `optax.chain(base, rule)`; with plain SGD, which keeps no moments, the same.
 
     Raises:
-      UsageError: at `init`, for a rule that replaces nothing.
+      UsageError: at `init`, for a rule that replaces nothing, and for an optimizer with moments of another shape than
+        their weights, such as `optax.adafactor`.
 
     >>> import neuroml
     >>> params = {"a": {"kernel": jnp.ones((2, 3))}, "b": {"kernel": jnp.ones((3, 1))}}
@@ -60,7 +61,9 @@ def renewal(
             raise UsageError(
                 f"renewal needs a rule that replaces neurons, such as cbp, and not {type(known).__name__}."
             )
-        return RenewalState(base.init(params), known)
+        state = base.init(params)
+        _require_moments(base, state, params)
+        return RenewalState(state, known)
 
     def update(updates, state, params, **words):
         updates, kept = inner.update(updates, state.base, params, **words)
@@ -76,6 +79,21 @@ def renewal(
         return updates, RenewalState(jax.lax.cond(some, renew, lambda old: old, kept), after)
 
     return core.rule(init, update)
+
+
+def _require_moments(base: optax.GradientTransformation, state: Any, params: Any) -> None:
+    def same(moment, weight):
+        if jnp.shape(moment) != jnp.shape(weight):
+            raise ValueError(f"one is {jnp.shape(moment)}, its weight {jnp.shape(weight)}")
+        return moment
+
+    try:
+        _mapped(base, same, state, params)
+    except ValueError as error:
+        raise UsageError(
+            "renewal clears the moments of single weights, and this optimizer has moments that are not like the "
+            f"weights ({str(error).splitlines()[0]}): take another, such as optax.adam."
+        ) from error
 
 
 def _cleared(base: optax.GradientTransformation, state: Any, params: Any, updates: Any, gone: Any) -> Any:

@@ -75,5 +75,6 @@ def test_the_order_of_examples_does_not_matter_and_nothing_unsettled_answers():
 def test_bad_input_is_named():
     with pytest.raises(UsageError, match="covariance"):
         make(covariance="full")
-    with pytest.raises(UsageError, match="shrinkage=1.5"):
-        make(shrinkage=1.5)
+    for shrinkage in (1.5, 0.0):
+        with pytest.raises(UsageError, match=f"shrinkage={shrinkage}"):
+            make(shrinkage=shrinkage)

@@ -187,3 +187,9 @@ def test_what_the_rule_needs_is_asked_for():
 def test_a_rule_that_replaces_nothing_is_refused():
     with pytest.raises(UsageError, match="L2InitState"):
         neuroml.renewal(optax.sgd(0.1), neuroml.l2_init(0.1), {}).init({"kernel": jnp.ones((2, 2))})
+
+
+@pytest.mark.parametrize("base", [optax.adafactor(1e-2), optax.sm3(0.1)], ids=["adafactor", "sm3"])
+def test_an_optimizer_whose_moments_are_not_like_the_weights_is_refused(base):
+    with pytest.raises(UsageError, match="moments that are not like the weights .*optax.adam"):
+        neuroml.renewal(base, rule(), NAMES).init(network(KEY))
