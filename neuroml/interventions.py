@@ -3,22 +3,18 @@
 Each wraps a learner and returns one, so that they fit any method and each other.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.core
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
 from neuroml import projection, units
 from neuroml.errors import UsageError, unknown
 from neuroml.learner import Learner, LearnerState, Task, around, inner_state
-from neuroml.wiring import by_path
-
-PARTS = ("neurons", "synapses")
+from neuroml.lesions import Share, check_neurons, lesion
 
 
 class IntervenedState(NamedTuple):
@@ -27,70 +23,6 @@ class IntervenedState(NamedTuple):
     inner: Any
     count: jax.Array  # () int32: steps so far
     record: jax.Array  # what `recorded` saw; else empty
-
-
-Share = ArrayLike | Mapping[str, Any]
-
-
-def lesion(wiring: Any, params: Any, share: Share, key: PRNGKeyArray, *, part: str = "neurons") -> Any:
-    """Draws, or is told, which weights a lesion destroys.
-
-    Args:
-      wiring: names of the axes of the weights (`neuroml.wiring`).
-      params: the weights.
-      share: of the neurons of each population between two layers, rounded; or of all synapses, on average. Or which
-        neurons, by number, of some populations by name: `{"hidden": [0, 7]}`. With a neuron goes what normalizes it.
-      key: chooses them where only their share is given.
-      part: "neurons", with all that enters and leaves them; or "synapses", each weight of a kernel by itself.
-
-    Returns:
-      A tree like the weights, True where a weight is destroyed.
-
-    Raises:
-      UsageError: a share outside [0, 1], an unknown part, no population between two layers, or one or a neuron that is
-        not there.
-
-    >>> params = {"a": {"kernel": jnp.ones((1, 4))}, "b": {"kernel": jnp.ones((4, 1))}}
-    >>> names = {"a": {"kernel": ("input", "hidden")}, "b": {"kernel": ("hidden", "output")}}
-    >>> hurt = lesion(names, params, 0.5, jax.random.key(0))
-    >>> int(hurt["a"]["kernel"].sum()), bool((hurt["a"]["kernel"].ravel() == hurt["b"]["kernel"].ravel()).all())
-    (2, True)
-    """
-    if part not in PARTS:
-        raise unknown("part of a network", part, PARTS)
-    if not isinstance(share, Mapping | jax.core.Tracer) and not 0 <= np.asarray(share) <= 1:
-        raise UsageError(f"share={share} must be between 0 and 1: it is the share of the {part} that is destroyed.")
-    units.begin("lesion", wiring, params, jnp.zeros)
-    if isinstance(share, Mapping):
-        return _lesion_of(share, wiring, params, part)
-    if part == "synapses":
-        leaves, structure = jax.tree.flatten(params)
-        keys = jax.random.split(key, len(leaves))
-        cut = lambda leaf, key: jax.random.bernoulli(key, share, leaf.shape) & (leaf.ndim > 1)
-        return structure.unflatten(map(cut, leaves, keys))
-    found = units.find(wiring, params)
-    ranks = {name: jax.random.permutation(jax.random.fold_in(key, i), found[name].size) for i, name in enumerate(found)}
-    return _parts(wiring, params, {name: rank < jnp.round(share * len(rank)) for name, rank in ranks.items()})
-
-
-def _lesion_of(chosen: Mapping[str, Any], wiring: Any, params: Any, part: str) -> Any:
-    """Returns which weights belong to chosen neurons."""
-    if part != "neurons":
-        raise UsageError(f"a lesion of chosen neurons destroys neurons, not {part}: leave `part` out.")
-    found = units.find(wiring, params)
-    for population, neurons in chosen.items():
-        _check_neurons(found, population, neurons)
-    mark = lambda size, which: jnp.zeros(size, bool).at[jnp.asarray(which, int)].set(True)
-    return _parts(wiring, params, {name: mark(found[name].size, which) for name, which in chosen.items()})
-
-
-def _parts(wiring: Any, params: Any, chosen: Mapping[str, Array]) -> Any:
-    """Returns which weights enter or leave chosen neurons, or normalize them: one that does makes the dead answer."""
-    found = units.find(wiring, params)
-    alone = units.of_no_layer(wiring, params, found)
-    leaves, structure = jax.tree.flatten(units.touched(found, params, chosen))
-    own = [chosen.get(alone.get(path, "")) for path in by_path(params)]
-    return structure.unflatten([hit if mine is None else mine for hit, mine in zip(leaves, own, strict=True)])
 
 
 def injured(inner: Learner, wiring: Callable[[Any], Any], share: Share, at: int, *, part: str = "neurons") -> Learner:
@@ -182,21 +114,8 @@ def clamped(
     return _around(inner, step, lambda state, count: state._replace(params=hold(state.params, count)[0]))
 
 
-def _check_neurons(found: dict[str, units.Units], population: str, neurons: Any) -> None:
-    if population not in found:
-        raise unknown("population between two layers", population, found)
-    size = found[population].size
-    if isinstance(neurons, jax.core.Tracer):
-        return
-    if not np.issubdtype(np.asarray(neurons).dtype, np.integer) and np.size(neurons):
-        raise UsageError(f"neurons={neurons} of population {population!r} must be their numbers, from 0 to {size - 1}.")
-    for number in np.ravel(neurons):
-        if not 0 <= number < size:
-            raise UsageError(f"population {population!r} has no neuron {number}: its {size} are 0 to {size - 1}.")
-
-
 def _check_clamp(found: Any, names: Any, params: Any, population: str, neurons: Any) -> None:
-    _check_neurons(found, population, neurons)
+    check_neurons(found, population, neurons)
     layers = projection.layers(params)
     for home in found[population].makers:
         if layers[home].bias is None:

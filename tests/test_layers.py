@@ -38,7 +38,7 @@ LAYERS = [
         "modules.gated",
     },
     {*RULES, "streams.sources", "streams.layout", "autoencoder"},
-    {"streams.repeated", "imagining"},
+    {"streams.repeated", "imagining", "lesions"},
     {"streams.scenarios", "modules"},
     {"streams"},
     {"learner"},
