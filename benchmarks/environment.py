@@ -1,15 +1,42 @@
-"""Where the code runs and which code it is: what a number depends on besides its configuration."""
+"""Where the code runs and which code it is: what a number depends on besides its configuration.
+
+Before the work it is made ready, and with the results it is written down.
+"""
 
 import contextlib
 import os
 import platform
 import subprocess
+import tempfile
 from importlib import metadata
 from pathlib import Path
 
 from benchmarks.results import Record
+from neuroml.errors import DataError
 
 PACKAGES = {"neuroml": "neuroml-jax"} | {name: name for name in ("jax", "jaxlib", "flax", "optax", "numpy")}
+
+
+def prepare_jax() -> None:
+    """Makes every CPU core a device, so that seeds run side by side, and keeps compiled programs between runs."""
+    import jax
+    import platformdirs
+
+    with contextlib.suppress(RuntimeError):  # JAX runs already, in a notebook say: its devices stay as they are
+        jax.config.update("jax_num_cpu_devices", usable_cores())
+    if not getattr(jax.config, "jax_compilation_cache_dir", None):
+        jax.config.update("jax_compilation_cache_dir", str(Path(platformdirs.user_cache_dir("neuroml")) / "xla"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def check_writable(folder: Path) -> None:
+    """Raises before the work is done, not after."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()  # a name of its own: others may begin in this folder too
+    except OSError as why:
+        raise DataError(f"cannot write to {folder}: {why.strerror}. Choose another folder with --out.") from None
 
 
 def environment() -> Record:

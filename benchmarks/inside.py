@@ -6,8 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import online_plots, plots
+from benchmarks.canvas import canvas, finish, line
+from benchmarks.groups import Groups, groups_of
+from benchmarks.online_plots import stretches
 from benchmarks.results import Record
+from benchmarks.styles import DASHES, Style, apart, method_styles
 
 # What a `report` holds and how an axis calls it; names that begin alike share a panel.
 PANELS = {
@@ -32,7 +35,7 @@ def reports(records: Sequence[Record], path: Path | str) -> bool:
       Whether there was anything to draw; if not, no file is written.
     """
     telling = lambda runs: [run for run in runs if run.get("report") and not run.get("diverged")]
-    groups = {label: kept for label, runs in plots.groups_of(records).items() if (kept := telling(runs))}
+    groups = {label: kept for label, runs in groups_of(records).items() if (kept := telling(runs))}
     # Runs of one label may have been asked for different things: vital signs, say.
     shown = lambda runs: dict.fromkeys(name for run in runs for name in run["report"] if name.startswith(tuple(PANELS)))
     lines = {
@@ -44,15 +47,15 @@ def reports(records: Sequence[Record], path: Path | str) -> bool:
     if not kinds:
         return False
     styles, tasks = _styles(list(lines), groups), max(values.shape[1] for values in lines.values())
-    with plots.canvas(path, max(3.4, 2.4 * len(kinds)), 2.1, styles.values()) as figure:
+    with canvas(path, max(3.4, 2.4 * len(kinds)), 2.1, styles.values()) as figure:
         axes = figure.subplots(1, len(kinds), squeeze=False)[0]
         for ax, kind in zip(axes, kinds, strict=True):
             for (label, name), values in lines.items():
                 if name.startswith(kind):
-                    middles, means = online_plots.stretches(100 * values if kind in SHARES else values)
+                    middles, means = stretches(100 * values if kind in SHARES else values)
                     style = {**styles[label, name], "markevery": max(1, len(middles) // 8)}
-                    plots.line(ax, middles, means, style)
-            plots.finish(ax, "", tasks)
+                    line(ax, middles, means, style)
+            finish(ax, "", tasks)
             ax.set_ylabel(PANELS[kind])
             ax.set_ylim(0, 100 if kind in SHARES else None)
     return True
@@ -61,7 +64,7 @@ def reports(records: Sequence[Record], path: Path | str) -> bool:
 def phase_diagram(record: Mapping[str, Any], path: Path | str) -> None:
     """Draws retention by valence and linker length; the keys of `record` are those of the result file."""
     values = np.asarray(record["retention"], float)
-    with plots.canvas(path, 3.6, 2.6, []) as figure:
+    with canvas(path, 3.6, 2.6, []) as figure:
         ax = figure.subplots()
         mesh = ax.pcolormesh(record["linker"], record["binding"], values, cmap="cividis", vmin=0, shading="nearest")
         ax.set_xscale("log")
@@ -72,12 +75,12 @@ def phase_diagram(record: Mapping[str, Any], path: Path | str) -> None:
         bar.set_label("accuracy on the first task, end over start")
 
 
-def _styles(lines: list[tuple[str, str]], groups: plots.Groups) -> dict[tuple[str, str], plots.Style]:
+def _styles(lines: list[tuple[str, str]], groups: Groups) -> dict[tuple[str, str], Style]:
     """Returns a line for each label and name: colour and marker of its label, and dashes that tell its names apart."""
-    found, labels = {}, plots.method_styles([groups])
+    found, labels = {}, method_styles([groups])
     for label, name in lines:
         place = [other for method, other in lines if method == label].index(name)
-        dashes = plots.DASHES[place % len(plots.DASHES)]
+        dashes = DASHES[place % len(DASHES)]
         style = labels[label] | {"linestyle": dashes, "label": f"{label}: {name}"}
-        found[label, name] = plots.apart(style, found.values())
+        found[label, name] = apart(style, found.values())
     return found

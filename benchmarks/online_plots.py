@@ -6,8 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import plots, summaries
+from benchmarks import summaries
+from benchmarks.canvas import canvas, finish, line
+from benchmarks.groups import groups_of, is_joint, matrices_of
 from benchmarks.results import Record
+from benchmarks.styles import Style, method_styles
 from neuroml.errors import UsageError
 
 POINTS = 40  # means along a long stream: a line of 200 tasks is all noise
@@ -29,17 +32,17 @@ def online_accuracy(records_by_scenario: Mapping[str, Sequence[Record]], path: P
         DataError: The file cannot be written.
     """
     telling = {scenario: list(filter(_tells, records)) for scenario, records in records_by_scenario.items()}
-    panels = {scenario: plots.groups_of(records) for scenario, records in telling.items()}
+    panels = {scenario: groups_of(records) for scenario, records in telling.items()}
     if not panels:
         raise UsageError("cannot draw: there are no records.")
-    styles = plots.method_styles(panels.values())
-    with plots.canvas(path, max(3.4, 2.6 * len(panels)), 2.4, styles.values()) as figure:
+    styles = method_styles(panels.values())
+    with canvas(path, max(3.4, 2.6 * len(panels)), 2.4, styles.values()) as figure:
         axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
         for ax, (scenario, groups) in zip(axes, panels.items(), strict=True):
-            tasks = max(plots.matrices_of(group).shape[2] for group in groups.values())
+            tasks = max(matrices_of(group).shape[2] for group in groups.values())
             for label, group in groups.items():
                 _draw(ax, group, tasks, styles[label])
-            plots.finish(ax, summaries.TITLES.get(scenario, scenario), tasks)
+            finish(ax, summaries.TITLES.get(scenario, scenario), tasks)
             ax.set_xlabel("tasks")
         axes[0].set_ylabel("online accuracy (%)")
 
@@ -48,17 +51,17 @@ def _tells(record: Record) -> bool:
     return bool(record.get("online_by_task"))
 
 
-def _draw(ax: Any, group: list[Record], tasks: int, style: plots.Style) -> None:
+def _draw(ax: Any, group: list[Record], tasks: int, style: Style) -> None:
     """Draws the runs of one label along the stream, or across it if they trained on all tasks at once."""
     rows = [run["online_by_task"] for run in group if not run.get("diverged")]
     if not rows:
         return
     values = 100 * np.array(rows, float)
-    if plots.is_joint(plots.matrices_of(group)):
+    if is_joint(matrices_of(group)):
         middles, means = np.array([1, tasks]), np.repeat(values, 2, axis=1)
     else:
         middles, means = stretches(values)
-    plots.line(ax, middles, means, {**style, "markevery": max(1, len(middles) // 8)})
+    line(ax, middles, means, {**style, "markevery": max(1, len(middles) // 8)})
 
 
 def stretches(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

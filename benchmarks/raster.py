@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import plots
+from benchmarks.canvas import canvas
 from benchmarks.jobs import Job
 from neuroml.streams.dataset import Dataset
 
@@ -72,7 +72,7 @@ def draw(panels: Mapping[str, Sequence[Events]], each: int, path: Path, injury: 
       injury: the step of an injury, drawn as a line.
     """
     layers = list(next(iter(panels.values()))[0])
-    with plots.canvas(path, 2.3 * len(panels), 1.5 * len(layers), []) as figure:
+    with canvas(path, 2.3 * len(panels), 1.5 * len(layers), []) as figure:
         axes = figure.subplots(len(layers), len(panels), squeeze=False, sharex=True, sharey="row")
         for column, (title, kinds) in zip(axes.T, panels.items(), strict=True):
             column[0].set_title(title, loc="left")

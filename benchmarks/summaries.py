@@ -2,18 +2,17 @@
 
 import csv
 import io
-import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results import Record, latest, plain, setting, write_text
+from benchmarks.groups import by_label, grouped
+from benchmarks.results import Record, plain, setting, write_text
 from benchmarks.statistics import Interval, mean_interval
 from neuroml.errors import UsageError
 
-Flat = dict[tuple[str, ...], Any]  # a configuration: {the names that lead to an entry: the entry}
 TITLES = {name: f"{name}-incremental" for name in ("task", "domain", "class")}  # of scenarios, in tables and plots
 
 
@@ -40,41 +39,10 @@ def metric(record: Record, name: str) -> float | None:
     return None if record.get("diverged") else record.get("metrics", {}).get(name)
 
 
-def by_setting(records: Iterable[Record]) -> dict[tuple[str, str, str], list[Record]]:
-    """Splits records by (suite, data, scenario), which never share a table."""
-    groups: dict[tuple[str, str, str], list[Record]] = {}
-    for record in records:
-        groups.setdefault(setting(record), []).append(record)
-    return groups
-
-
-def by_label(records: Iterable[Record]) -> dict[str, list[Record]]:
-    """Splits the records of one setting by method and configuration: the newest of each seed, in order.
-
-    The label is the method and, if it has several configurations, what differs: `ewc (strength=10)`. A setting that a
-    configuration leaves out, as it is younger and off, is named with its value if others of the method name theirs.
-    """
-    groups: dict[tuple[str, str], list[Record]] = {}
-    for record in latest(records):
-        groups.setdefault((record["method"], record["config_hash"]), []).append(record)
-    configs = _completed({key: dict(_flat(group[0].get("config", {}))) for key, group in groups.items()})
-    labels: dict[str, list[Record]] = {}
-    for (method, digest), group in groups.items():
-        rivals = [config for (rival, _), config in configs.items() if rival == method]
-        settings = ", ".join(
-            _named(path, entry)
-            for path, entry in configs[method, digest].items()
-            if any(rival.get(path) != entry for rival in rivals)
-        )
-        label = f"{method} ({settings})" if settings else method
-        label = f"{method} ({digest})" if label in labels else label
-        labels[label] = sorted(group, key=lambda record: record["seed"])
-    return labels
-
-
 def summarize(records: Iterable[Record]) -> list[Summary]:
     """Returns a summary for each setting, method and configuration, over the newest record of each seed."""
-    return [_summary(label, group) for some in by_setting(records).values() for label, group in by_label(some).items()]
+    settings = grouped(records, setting).values()
+    return [_summary(label, group) for some in settings for label, group in by_label(some).items()]
 
 
 def write_csv(path: Path | str, summaries: Iterable[Summary]) -> None:
@@ -108,23 +76,6 @@ def to_json(suite: str, scenario: str, records: Iterable[Record]) -> Record:
     seeds = sorted({record["seed"] for record in chosen})
     methods = {label: _method_json(seeds, group) for label, group in by_label(chosen).items()}
     return plain({"suite": suite, "scenario": scenario, "seeds": seeds, "methods": methods})
-
-
-def _completed(configs: Mapping[tuple[str, str], Flat]) -> dict[tuple[str, str], Flat]:
-    """Returns each configuration with what it leaves out and another one of its method names, in one order for all."""
-    whole = {}
-    for (method, digest), config in configs.items():
-        paths = dict.fromkeys(itertools.chain(*(rival for (name, _), rival in configs.items() if name == method)))
-        full = config if len(config) == len(paths) else {**_young(method), **config}
-        whole[method, digest] = {path: full[path] for path in paths if path in full}
-    return whole
-
-
-def _young(method: str) -> Flat:
-    """Returns the settings of a method that a result names only where they differ from these values."""
-    from neuroml.methods import methods  # imports JAX, which most tables can do without
-
-    return dict(_flat({"hyperparameters": methods[method].young})) if method in methods else {}
 
 
 def _summary(label: str, group: list[Record]) -> Summary:
@@ -168,18 +119,3 @@ def _method_json(seeds: list[int], group: list[Record]) -> Record:
         entry[name] = {"mean": mean, "ci95": [low, high], "per_seed": values}
     costs = {"bytes": summary.bytes, "flops": summary.flops, "seconds": summary.seconds}
     return entry | costs | {"diverged": list(summary.diverged)}
-
-
-def _flat(config: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Yields each entry with the names that lead to it."""
-    for name, entry in config.items():
-        if isinstance(entry, Mapping):
-            yield from _flat(entry, (*path, name))
-        else:
-            yield (*path, name), entry
-
-
-def _named(path: tuple[str, ...], entry: Any) -> str:
-    """Returns name=value, without the heading ("protocol", "hyperparameters") that the entry stands under."""
-    name = ".".join(path[1:] or path)
-    return f"{name}={entry:g}" if isinstance(entry, float) else f"{name}={entry}"

@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from benchmarks import results
+from benchmarks.groups import grouped
 from benchmarks.statistics import Interval
 from benchmarks.summaries import TITLES, Summary, summarize
 from neuroml.errors import DataError, UsageError
@@ -33,7 +34,8 @@ def markdown(summaries: Iterable[Summary]) -> str:
     *digits, class-incremental, 1 seed. Accuracy and forgetting in %: mean ± half the 95 % Student-t interval.
     MB, GFLOP and seconds of one seed.*
     """
-    return "\n\n".join(_markdown_table(group) for group in _apart(summaries))
+    groups = grouped(summaries, lambda summary: (summary.suite, summary.data, summary.scenario))
+    return "\n\n".join(map(_markdown_table, groups.values()))
 
 
 def by_name(path: Path | str) -> dict[str, str]:
@@ -97,14 +99,6 @@ def _markdown_table(group: list[Summary]) -> str:
     lines = ["| " + " | ".join(row) + " |" for row in (header, *rows)]
     lines.insert(1, "|" + "|".join(rule) + "|")
     return "\n".join(lines) + f"\n\n*{_caption(group)}*"
-
-
-def _apart(summaries: Iterable[Summary]) -> list[list[Summary]]:
-    """Splits summaries that must not share a table."""
-    groups: dict[tuple[str, str, str], list[Summary]] = {}
-    for summary in summaries:
-        groups.setdefault((summary.suite, summary.data, summary.scenario), []).append(summary)
-    return list(groups.values())
 
 
 def _cells(group: list[Summary]) -> list[list[str]]:

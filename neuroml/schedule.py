@@ -204,4 +204,4 @@ def surprise(
         core.require("surprise", ("value",), words)
         return step(state, **words)
 
-    return Detector(init, checked)
+    return Detector(init, checked, max(1, patience) if isinstance(patience, int) else 1)

@@ -1,15 +1,14 @@
 """Comparing what result files hold: records by name, and paired differences over seeds."""
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Mapping
 
+from benchmarks.groups import Key, grouped
 from benchmarks.results import Record
 from benchmarks.statistics import paired
 from benchmarks.summaries import metric
 from neuroml.errors import DataError
 
-Key = TypeVar("Key", bound=Hashable)
 PER_CENT = ("accuracy",)  # metrics that are shares
 
 
@@ -19,9 +18,7 @@ def by_name(records: Iterable[Record], name: Callable[[Record], Key]) -> dict[Ke
     Raises:
       DataError: two configurations have one name; their mean would be that of neither.
     """
-    groups: dict[Key, list[Record]] = {}
-    for record in records:
-        groups.setdefault(name(record), []).append(record)
+    groups = grouped(records, name)
     for key, group in groups.items():
         if len(hashes := sorted({record["config_hash"] for record in group})) > 1:
             raise DataError(

@@ -4,15 +4,16 @@ import functools
 import sys
 from typing import Any
 
-from benchmarks import commands, results, runner, summaries
+from benchmarks import environment, results, runner, summaries
 from benchmarks.jobs import Job, file_of
 from neuroml.errors import UsageError
+from neuroml.streams import sources
 from paper_repro.claims import Claim
 
 
 def run(claim: Claim, command: Any) -> int:
     """Runs the cells whose results are not there yet; returns the exit status."""
-    commands.prepare_jax()
+    environment.prepare_jax()
     if not claim.run_here():
         raise UsageError(
             f"{claim.name} runs nothing; `python -m paper_repro check {claim.name}` says why, cell by cell."
@@ -26,8 +27,8 @@ def run(claim: Claim, command: Any) -> int:
     seeds = list(range(claim.seeds if command.seeds is None else command.seeds))
     if not seeds:
         raise UsageError(f"--seeds {command.seeds}: at least one seed is needed.")
-    out, load = command.out or claim.results, functools.cache(commands.load_data)
-    commands.check_writable(out)
+    out, load = command.out or claim.results, functools.cache(sources.load)
+    environment.check_writable(out)
     for number, cell in enumerate(wanted, 1):
         print(f"{number}/{len(wanted)} {cell.name}", file=sys.stderr)
         job = cell.job()

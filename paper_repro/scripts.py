@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import commands
+from benchmarks.environment import check_writable
 from neuroml.errors import NeuromlError, UsageError
 
 
@@ -42,4 +42,4 @@ def _check(given: dict[str, Any]) -> None:
         if isinstance(value, int) and value < 1:
             raise UsageError(f"--{name} {value}: at least 1 is needed.")
     if "out" in given:
-        commands.check_writable(given["out"])
+        check_writable(given["out"])

@@ -6,8 +6,9 @@ import types
 import numpy as np
 import pytest
 
-from benchmarks import plots, results, suite
+from benchmarks import results, suite
 from benchmarks.jobs import Job
+from benchmarks.styles import method_style, method_styles
 from neuroml.errors import DataError
 from neuroml.streams.sources import load
 from paper_repro import comparing, scripts
@@ -118,7 +119,7 @@ def test_one_that_recovers_fast_among_many_that_do_not_is_not_chosen():
 def test_a_control_has_the_colour_of_its_method_and_a_look_of_its_own():
     groups = {name: {89610: [record(name.split(" ")[0]), record(seed=1, diverged=LOST)]} for name in front.DRAWN}
     fixed, growth, control = front.styles_of([groups, {"fixed": groups["fixed"]}]).values()
-    assert growth["color"] == control["color"] == plots.method_style("growth")["color"] != fixed["color"]
+    assert growth["color"] == control["color"] == method_style("growth")["color"] != fixed["color"]
     assert growth["marker"] != control["marker"] and growth["label"] == "growth (diverged 1/2)"
 
 
@@ -144,9 +145,7 @@ def test_the_frontier_draws_both_networks_and_only_what_was_asked_for(tmp_path, 
         (seed, name) for name in ("er, 50-50", "er, 100-100") for seed in range(2)
     ]
     drawn = []
-    monkeypatch.setattr(
-        plots, "method_styles", lambda panels, real=plots.method_styles: drawn.append(real(panels)) or drawn[0]
-    )
+    monkeypatch.setattr(frontier, "method_styles", lambda panels: drawn.append(method_styles(panels)) or drawn[0])
     frontier.draw({"1MB": found}, tmp_path / "a.png")
     assert set(drawn[0]) == {"er, 50-50", "er, 100-100"} and (tmp_path / "a.png").exists()
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from benchmarks import commands, results, suite
+from benchmarks import environment, results, suite
 from benchmarks.jobs import Job
 from neuroml.running import run
 from neuroml.streams.dataset import Dataset
@@ -44,7 +44,7 @@ def compared(theirs: dict[str, Any], data: Dataset) -> dict[str, Any]:
 
 def work(out: Path) -> None:
     """Runs, prints and writes."""
-    commands.prepare_jax()
+    environment.prepare_jax()
     data, rows = load("mnist"), []
     for theirs in json.loads((HOME / "authors_code.json").read_text())["runs"]:
         if theirs["model"] in METHODS:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import commands, suite
+from benchmarks import environment, suite
 from neuroml.methods import methods
 from neuroml.streams.sources import load
 from paper_repro import ablations, scripts
@@ -52,7 +52,7 @@ def bases() -> dict[str, suite.Suite]:
 
 def work(seeds: int, out: Path) -> None:
     """Runs what is missing, and prints the tables."""
-    commands.prepare_jax()
+    environment.prepare_jax()
     data = load("mnist")
     for name, base in bases().items():
         jobs = ablations.variants(base, "class", name, ABLATIONS[name])

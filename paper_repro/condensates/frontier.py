@@ -19,9 +19,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from benchmarks import commands, plots, results, runner, suite
+from benchmarks import environment, results, runner, suite
+from benchmarks.canvas import canvas
 from benchmarks.jobs import Job
 from benchmarks.statistics import mean_interval
+from benchmarks.styles import method_styles
 from neuroml.streams.dataset import Dataset
 from neuroml.streams.sources import load
 from paper_repro import comparing, scripts
@@ -108,8 +110,8 @@ def draw(rows: Mapping[str, Sequence[results.Record]], path: Path) -> None:
     for records in rows.values():
         for name, group in comparing.by_name(records, name_of).items():
             lines.setdefault(name, []).append(group)
-    styles = plots.method_styles([{name: sum(lines[name], []) for name in sorted(lines)}])
-    with plots.canvas(path, 3.6, 2.2, styles.values()) as figure:
+    styles = method_styles([{name: sum(lines[name], []) for name in sorted(lines)}])
+    with canvas(path, 3.6, 2.2, styles.values()) as figure:
         ax = figure.subplots()
         for name, line in lines.items():
             ends = [mean_interval(comparing.values(group, "accuracy").values()) for group in line]
@@ -123,7 +125,7 @@ def draw(rows: Mapping[str, Sequence[results.Record]], path: Path) -> None:
 
 def work(seeds: int, out: Path) -> None:
     """Runs what is missing, prints a line for each point, and draws them."""
-    commands.prepare_jax()
+    environment.prepare_jax()
     base, data = dataclasses.replace(suite.load("split_mnist_online"), ordered=False), load("mnist")
     rows = {}
     for budget in BUDGETS:

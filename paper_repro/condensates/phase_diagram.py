@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import commands, inside, results
+from benchmarks import environment, inside, results
 from neuroml import slots
 from neuroml.streams import scenarios
 from neuroml.streams.sources import load
@@ -59,7 +59,7 @@ def retention(key, binding, data):
 
 def work(seeds: int, out: Path) -> None:
     """Computes the diagram, writes it and draws it."""
-    commands.prepare_jax()
+    environment.prepare_jax()
     data = load("digits")
     keys = jax.vmap(jax.random.key)(jnp.arange(seeds))
     one = lambda key: jax.lax.map(lambda binding: retention(key, binding, data), jnp.asarray(BINDING))

@@ -12,7 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import plots, results
+from benchmarks import results
+from benchmarks.canvas import canvas, line
+from benchmarks.groups import Groups
+from benchmarks.styles import method_styles
 from paper_repro import comparing, scripts
 from paper_repro.growth.front import DRAWN, HOME, allocated, name_of
 
@@ -33,7 +36,7 @@ def learnt(record: results.Record) -> list[float]:
     return [100 * row[place] for place, row in enumerate(record["accuracy"])]
 
 
-def chosen(records: Sequence[results.Record]) -> plots.Groups:
+def chosen(records: Sequence[results.Record]) -> Groups:
     """Returns the runs of the width that is drawn, by name, in the order in which the front has them, too."""
     wide = [record for record in records if record["config"]["protocol"]["hidden"] == HIDDEN]
     groups = comparing.by_name(wide, name_of)
@@ -43,15 +46,15 @@ def chosen(records: Sequence[results.Record]) -> plots.Groups:
 def work(out: Path) -> None:
     """Draws the two panels."""
     runs = chosen(results.latest(results.read(HOME / "growth_100.domain.jsonl")))
-    styles, whole = plots.method_styles([runs]), allocated(HIDDEN) / 1e3
+    styles, whole = method_styles([runs]), allocated(HIDDEN) / 1e3
     tasks = max(len(record["accuracy"]) for group in runs.values() for record in group)
     numbers = np.arange(1, tasks + 1)
-    with plots.canvas(out / "course.png", 6.0, 2.4, styles.values()) as figure:
+    with canvas(out / "course.png", 6.0, 2.4, styles.values()) as figure:
         left, right = figure.subplots(1, 2)
         for name, group in runs.items():
             kept = [record for record in group if not record["diverged"]]
-            plots.line(left, numbers, np.array(list(map(learnt, kept))), styles[name])
-            plots.line(right, numbers, np.array(list(map(living, kept))) / 1e3, styles[name])
+            line(left, numbers, np.array(list(map(learnt, kept))), styles[name])
+            line(right, numbers, np.array(list(map(living, kept))) / 1e3, styles[name])
         left.set_ylabel("accuracy on a task when learnt (%)")
         right.set_ylabel("thousand parameters alive")
         right.axhline(whole, color="0.6", linestyle=":", linewidth=1.0)

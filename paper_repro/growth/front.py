@@ -12,8 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import plots, results
+from benchmarks import results
+from benchmarks.canvas import canvas
 from benchmarks.statistics import Interval, mean_interval
+from benchmarks.styles import Style, method_styles
 from paper_repro import comparing, scripts
 
 if TYPE_CHECKING:
@@ -63,7 +65,7 @@ def accuracy(group: Sequence[results.Record]) -> Interval:
     return mean_interval(comparing.values(group, "accuracy").values())
 
 
-def draw(axes: "Axes", lines: Mapping[str, Mapping[int, Interval]], styles: Mapping[str, plots.Style]) -> None:
+def draw(axes: "Axes", lines: Mapping[str, Mapping[int, Interval]], styles: Mapping[str, Style]) -> None:
     """Draws a line with intervals for each method and control."""
     for name, line in lines.items():
         means, spreads = [at.mean for at in line.values()], [at.half_width for at in line.values()]
@@ -73,18 +75,18 @@ def draw(axes: "Axes", lines: Mapping[str, Mapping[int, Interval]], styles: Mapp
     axes.minorticks_off()
 
 
-def styles_of(panels: Iterable[Mapping[str, Mapping[int, Sequence[results.Record]]]]) -> dict[str, plots.Style]:
+def styles_of(panels: Iterable[Mapping[str, Mapping[int, Sequence[results.Record]]]]) -> dict[str, Style]:
     """Returns the line of each name that is drawn, the same in all panels."""
     flat = lambda run: {**run, "accuracy": [run["accuracy"][-1][:1]]}  # streams of 20 and of 100 tasks share a line
     runs = lambda line: [flat(run) for group in line.values() for run in group]
-    return plots.method_styles({name: runs(groups[name]) for name in DRAWN if name in groups} for groups in panels)
+    return method_styles({name: runs(groups[name]) for name in DRAWN if name in groups} for groups in panels)
 
 
 def work(out: Path) -> None:
     """Prints and draws the front."""
     panels = {title: by_name(_read(folder)) for title, folder in PANELS.items()}
     styles = styles_of(panels.values())
-    with plots.canvas(out / "front.png", 6.0, 2.4, styles.values()) as figure:
+    with canvas(out / "front.png", 6.0, 2.4, styles.values()) as figure:
         axes = figure.subplots(1, len(panels))
         for ax, (title, groups) in zip(axes, panels.items(), strict=True):
             points = {name: {size: accuracy(group) for size, group in line.items()} for name, line in groups.items()}

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import commands, raster, results, suite
+from benchmarks import environment, raster, results, suite
 from benchmarks.jobs import Job
 from neuroml.growth_methods import methods
 from neuroml.streams.sources import load
@@ -29,7 +29,7 @@ PANELS = {
 
 def work(out: Path) -> None:
     """Trains, counts and draws."""
-    commands.prepare_jax()
+    environment.prepare_jax()
     plain = dataclasses.replace(suite.load("growth_100"), tasks=TASKS, hidden=(100, 100))
     data, panels, counts = load(plain.data), {}, {}
     for title, settings in PANELS.items():

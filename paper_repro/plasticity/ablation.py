@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import commands, suite
+from benchmarks import environment, suite
 from neuroml.streams.sources import load
 from paper_repro import ablations, scripts
 
@@ -26,7 +26,7 @@ CHANGES = [
 
 def work(seeds: int, tasks: int, out: Path) -> None:
     """Runs what is missing, and prints the table."""
-    commands.prepare_jax()
+    environment.prepare_jax()
     base = dataclasses.replace(suite.load("input_permuted_mnist"), tasks=tasks)
     jobs = ablations.variants(base, "domain", METHOD, CHANGES)
     ablations.run(jobs, load(base.data), range(seeds), out / "ablation.domain.jsonl")

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import commands, raster, results, suite
+from benchmarks import environment, raster, results, suite
 from benchmarks.jobs import Job
 from neuroml.streams.sources import load
 from paper_repro import scripts
@@ -27,7 +27,7 @@ TITLES = {
 
 def work(tasks: int, out: Path) -> None:
     """Trains, counts and draws."""
-    commands.prepare_jax()
+    environment.prepare_jax()
     one = dataclasses.replace(suite.load("input_permuted_mnist"), tasks=tasks)
     data = load(one.data)
     found = {name: raster.watched(Job(one, "domain", name), data, raster.renewed) for name in TITLES}

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import commands, results, suite
+from benchmarks import environment, results, suite
 from benchmarks.jobs import Job
 from neuroml.running import run
 from neuroml.streams.sources import load
@@ -34,7 +34,7 @@ def steps_a_second(method: str, mode: str) -> float:
 
 def work(out: Path) -> None:
     """Measures all methods in both modes, prints and writes what it found."""
-    commands.prepare_jax()
+    environment.prepare_jax()
     found = {}
     for method in METHODS:
         scan, loop = (steps_a_second(method, mode) for mode in ("scan", "loop"))

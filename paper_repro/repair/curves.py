@@ -14,8 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import commands, plots, raster, results, suite
+from benchmarks import environment, raster, results, suite
+from benchmarks.canvas import canvas, line
 from benchmarks.jobs import Job
+from benchmarks.styles import method_style
 from neuroml.running import run
 from neuroml.streams.dataset import Dataset
 from neuroml.streams.sources import load
@@ -48,14 +50,13 @@ def titled(name: str, values: np.ndarray) -> str:
 def draw(curves: Mapping[str, np.ndarray], path: Path) -> None:
     """Draws a line for each method, with 95 % intervals over the seeds that did not diverge."""
     styles = {
-        name: plots.method_style(name) | {"label": titled(name, values), "marker": None}
-        for name, values in curves.items()
+        name: method_style(name) | {"label": titled(name, values), "marker": None} for name, values in curves.items()
     }
-    with plots.canvas(path, 4.2, 2.6, styles.values()) as figure:
+    with canvas(path, 4.2, 2.6, styles.values()) as figure:
         ax = figure.subplots()
         for name, values in curves.items():
             middles = np.arange(len(values[0])) * WINDOW + WINDOW / 2 - BEFORE
-            plots.line(ax, middles, 100 * values, styles[name])
+            line(ax, middles, 100 * values, styles[name])
         ax.axvline(0, color="0.6", linewidth=1.0, zorder=0)
         ax.set_xlabel("steps after the injury")
         ax.set_ylabel("online accuracy (%)")
@@ -63,7 +64,7 @@ def draw(curves: Mapping[str, np.ndarray], path: Path) -> None:
 
 def work(injury: float, seeds: int, out: Path) -> None:
     """Runs, writes and draws."""
-    commands.prepare_jax()
+    environment.prepare_jax()
     one = dataclasses.replace(suite.load("injury_recovery"), injury=injury)
     data = load(one.data)
     curves = {name: recovery(Job(one, "domain", name), data, seeds) for name in one.methods}

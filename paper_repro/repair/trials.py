@@ -16,13 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import commands, results
+from benchmarks import environment, results
 from benchmarks.jobs import Job
 from benchmarks.suite import change, load
 from benchmarks.tuning import FIRST_SEED
 from neuroml import online
 from neuroml.methods import methods
 from neuroml.running import run
+from neuroml.streams import sources
 from neuroml.streams.dataset import Dataset
 from paper_repro import scripts
 
@@ -69,8 +70,8 @@ def choose(trials: list[dict], bar: float) -> dict:
 
 def work(out: Path) -> None:
     """Runs all trials and writes what was found and chosen."""
-    commands.prepare_jax()
-    data = commands.load_data("mnist", None).held_out()
+    environment.prepare_jax()
+    data = sources.load("mnist").held_out()
     found = []
     for method, grid in GRIDS.items():
         for values in itertools.product(*grid.values()):

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import cli, commands, data, results, suite, tuning
+from benchmarks import cli, commands, data, pictures, results, suite, tuning
 from neuroml.methods import methods
 from neuroml.streams.sources import load
 
@@ -162,7 +162,7 @@ def test_table_and_plot_read_a_result_folder(run):
 
 def test_pictures_of_some_methods_only(run, monkeypatch):
     drawn = []
-    monkeypatch.setattr(commands, "_draw", lambda held, *_: drawn.append(held) or "a picture")
+    monkeypatch.setattr(pictures, "draw", lambda held, *_: drawn.append(held) or "a picture")
     assert command("plot", run.folder, "--methods", METHODS[0]).status == 0
     (held,) = drawn
     assert {record["method"] for record in held["class"]} == {METHODS[0]}
@@ -173,7 +173,7 @@ def test_pictures_of_some_methods_only(run, monkeypatch):
 
 def test_pictures_are_of_all_that_the_result_file_holds(run, tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(commands, "_draw", lambda held, *_: drawn.append(held) or "a picture")
+    monkeypatch.setattr(pictures, "draw", lambda held, *_: drawn.append(held) or "a picture")
     shutil.copytree(run.folder, tmp_path, dirs_exist_ok=True)
     assert command(*SMALL, "--methods", "naive", "--seeds", 1, out=tmp_path).status == 0  # runs nothing anew
     assert command("plot", tmp_path).status == 0

@@ -5,8 +5,9 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from benchmarks import inside, plots, results
+from benchmarks import inside, results
 from benchmarks.statistics import mean_interval
+from benchmarks.styles import method_style
 from neuroml.errors import UsageError
 
 HELD = {"held layers/0": [0.1, 0.2, 0.4], "held head": [0.0, 0.1, 0.1]}
@@ -95,7 +96,7 @@ def test_names_that_no_panel_takes_are_not_in_the_legend(tmp_path, drawn):
 def test_a_method_has_one_colour_and_its_names_have_dashes(tmp_path, drawn):
     inside.reports([record(), record("gpm")], tmp_path / "a.png")
     lines = drawn[0].axes[0].lines
-    colours = [plots.method_style(method)["color"] for method in ("owm", "owm", "gpm", "gpm")]
+    colours = [method_style(method)["color"] for method in ("owm", "owm", "gpm", "gpm")]
     assert [line.get_color() for line in lines] == colours
     assert [line.get_linestyle() for line in lines] == ["-", "--", "-", "--"]
 

@@ -10,7 +10,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from benchmarks import online_plots, plots, results
+from benchmarks.canvas import canvas
 from benchmarks.statistics import mean_interval
+from benchmarks.styles import BOUNDS, COLOURS, MARKERS, METHODS, method_style
 from neuroml.errors import DataError, NeuromlError, UsageError
 from neuroml.methods import methods
 
@@ -131,7 +133,7 @@ def test_tasks_tested_only_after_themselves_and_after_all(tmp_path, drawn):
     ewc, naive = drawn[0].axes[0].lines
     for line in (ewc, naive):
         np.testing.assert_allclose(line.get_xydata(), [[1, 90], [2, np.nan], [3, 70]])
-    assert ewc.get_marker() == plots.method_style("ewc")["marker"]
+    assert ewc.get_marker() == method_style("ewc")["marker"]
     assert naive.get_marker() == "."  # a line alone would show nothing
     assert drawn[0].axes[0].get_ylim() == (65, 100)
     plots.per_task(runs, tmp_path / "b.png")
@@ -172,9 +174,9 @@ def test_colours_do_not_change_from_picture_to_picture(tmp_path, drawn):
 
 
 def test_known_methods_look_different():
-    styles = map(plots.method_style, plots.METHODS)
+    styles = map(method_style, METHODS)
     looks = [(style["color"], style["marker"], style["markeredgecolor"]) for style in styles]
-    assert len(set(looks)) == len(looks) == len(set(plots.METHODS))
+    assert len(set(looks)) == len(looks) == len(set(METHODS))
     assert len({colour for colour, *_ in looks[:6]}) == 6
 
 
@@ -196,8 +198,8 @@ def test_no_two_configurations_of_a_method_look_alike(tmp_path, drawn):
 
 
 def test_every_method_has_a_look_of_its_own():
-    assert set(methods) <= {*plots.METHODS, *plots.BOUNDS}
-    assert len(plots.METHODS) <= 2 * len(plots.COLOURS) * len(plots.MARKERS)
+    assert set(methods) <= {*METHODS, *BOUNDS}
+    assert len(METHODS) <= 2 * len(COLOURS) * len(MARKERS)
 
 
 @pytest.mark.parametrize(
@@ -209,8 +211,8 @@ def test_every_method_has_a_look_of_its_own():
     ],
 )
 def test_legends_that_just_fit_stay_inside_the_picture(tmp_path, drawn, width, labels):
-    styles = [plots.method_style(label) | {"label": label} for label in labels.split()]
-    with plots.canvas(tmp_path / "a.png", width, 2.1, styles) as figure:
+    styles = [method_style(label) | {"label": label} for label in labels.split()]
+    with canvas(tmp_path / "a.png", width, 2.1, styles) as figure:
         figure.subplots()
     box = figure.legends[0].get_window_extent()
     assert box.x0 >= 0 and box.x1 <= figure.bbox.x1

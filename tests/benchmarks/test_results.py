@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import environment, results, summaries
+from benchmarks import environment, groups, results, summaries
 from neuroml.errors import DataError, UsageError
 
 
@@ -245,33 +245,33 @@ def test_latest_keeps_scenarios_apart_even_with_one_configuration():
 
 def test_label_is_the_method_alone_where_that_is_enough():
     rows = [record(config=strength(1.0)), record("si", config=strength(10.0))]
-    assert list(summaries.by_label(rows)) == ["ewc", "si"]
+    assert list(groups.by_label(rows)) == ["ewc", "si"]
 
 
 def test_label_names_only_what_differs():
     rows = [record(config=strength(number)) for number in (1.0, 10.0)] + [record("si", config=strength(3.0))]
-    assert list(summaries.by_label(rows)) == ["ewc (strength=1)", "ewc (strength=10)", "si"]
+    assert list(groups.by_label(rows)) == ["ewc (strength=1)", "ewc (strength=10)", "si"]
     nested = [{"hyperparameters": {"rule": {"decay": decay, "same": 1}, "sizes": [4, 4]}} for decay in (0, 1)]
     rows = [record(config=config) for config in nested]
-    assert list(summaries.by_label(rows)) == ["ewc (rule.decay=0)", "ewc (rule.decay=1)"]
+    assert list(groups.by_label(rows)) == ["ewc (rule.decay=0)", "ewc (rule.decay=1)"]
 
 
 def test_a_label_says_what_a_configuration_leaves_out_because_the_setting_is_younger_and_off():
     growth = [{"when": "steps"}, {"when": "steps", "imagines": True}, {"when": "rank", "imagines": True}]
     rows = [record("growth", config={"hyperparameters": settings}) for settings in growth]
-    assert list(summaries.by_label(rows)) == [
+    assert list(groups.by_label(rows)) == [
         f"growth (when={when}, imagines={imagines})"
         for when, imagines in (("steps", False), ("steps", True), ("rank", True))
     ]
     rows = [record("growth", config={"hyperparameters": settings}) for settings in growth[1:]]
-    assert list(summaries.by_label(rows)) == ["growth (when=steps)", "growth (when=rank)"], "what all have says nothing"
+    assert list(groups.by_label(rows)) == ["growth (when=steps)", "growth (when=rank)"], "what all have says nothing"
 
 
 def test_labels_never_collide():
     near = [record(config=strength(number)) for number in (0.1, 0.1 + 1e-9)]
-    assert list(summaries.by_label(near)) == ["ewc (strength=0.1)", f"ewc ({near[1]['config_hash']})"]
+    assert list(groups.by_label(near)) == ["ewc (strength=0.1)", f"ewc ({near[1]['config_hash']})"]
     rows = [record(config={}), record(config=strength(1.0)), record(config={}, config_hash="0123456789ab")]
-    labels = list(summaries.by_label(rows))
+    labels = list(groups.by_label(rows))
     assert len(labels) == 3 and labels[0] == "ewc" and labels[2] == "ewc (0123456789ab)"
 
 
