@@ -4,7 +4,7 @@
 
 As `split_mnist_one_pass`, MLP 784-100-100-10 (`--set hidden=25,25` and other widths), with condensates that protect the
 inputs of earlier tasks. `growth` begins with half of its neurons and bears the others at fixed steps. 10 seconds a seed
-and method on one CPU core.
+and method on one CPU core. To expect, in %: fixed 89.4, growth 88.6.
 """
 
 import dataclasses
@@ -18,8 +18,8 @@ suite = dataclasses.replace(
     hidden=(100, 100),
     methods=("fixed", "growth"),
     hyperparameters={
-        "fixed": {"learning_rate": 0.1, "scale": 0.1},
-        "growth": {"learning_rate": 0.1, "scale": 0.1, "number": 32.0, "patience": 10.0},
+        "fixed": {"learning_rate": 0.05, "scale": 0.1},
+        "growth": {"learning_rate": 0.05, "scale": 0.1, "number": 32.0, "patience": 10.0},
     },
     options={
         "fixed": {"consolidates": True},
@@ -27,7 +27,7 @@ suite = dataclasses.replace(
     },
     batch_sizes={},
     grids={
-        "fixed": {"learning_rate": (0.1, 0.1, 0.2, 0.2), "scale": (0.1, 0.3, 0.1, 0.3)},
-        "growth": {"number": (8.0, 8.0, 32.0, 32.0), "patience": (50.0, 10.0, 50.0, 10.0)},
+        "fixed": {"learning_rate": (0.05, 0.05, 0.1, 0.1), "scale": (0.05, 0.1, 0.05, 0.1)},
+        "growth": {"number": (32.0, 32.0, 64.0, 64.0), "patience": (10.0, 5.0, 10.0, 5.0)},
     },
 )

@@ -20,6 +20,7 @@ FILES = (
     "ten/growth_100.domain.jsonl",
     "hundred/growth_100.domain.jsonl",
     "split_mnist_one_pass.class.jsonl",
+    "split_mnist_growth.class.jsonl",
 )
 
 

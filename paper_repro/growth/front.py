@@ -16,6 +16,7 @@ from benchmarks import results
 from benchmarks.canvas import canvas
 from benchmarks.statistics import Interval, mean_interval
 from benchmarks.styles import Style, method_styles
+from neuroml.methods import methods
 from paper_repro import comparing, scripts
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 HOME = Path(__file__).parent / "results"
 PLAIN = {"when": "steps", "alive_percent": 50, "directions": "random", "imagines": True, "pairs": True}
-PLAIN |= {"youth_gain": 1.0, "apoptosis": 0.0}
+PLAIN |= {"youth_gain": 1.0, "apoptosis": 0.0, "where": "score"}
 DRAWN = ("fixed", "growth", "growth when=plateau alive_percent=25 pairs=False")  # all are printed
 INPUTS, OUTPUTS = 784, 10
 TICKS = (50_000, 100_000, 200_000, 500_000)
@@ -46,8 +47,8 @@ def name_of(record: Mapping[str, Any]) -> str:
     given = record["config"]["hyperparameters"]
     if record["method"] != "growth":
         return record["method"]
-    # Imagining, pairs and apoptosis are named in a result only where they are on.
-    changed = [f"{key}={given.get(key, False)}" for key, usual in PLAIN.items() if given.get(key, False) != usual]
+    given = {**methods["growth"].young, **given}  # what is younger is named in a result only where it is on
+    changed = [f"{key}={given[key]}" for key, usual in PLAIN.items() if given[key] != usual]
     return " ".join([record["method"], *changed])
 
 
