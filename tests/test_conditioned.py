@@ -46,6 +46,17 @@ def test_steps_and_answers_are_those_of_the_inner_learner_on_normalized_inputs()
     assert outer.inspect(state, batch).keys() == inner.inspect(by_hand, seen).keys() != set()
 
 
+def test_what_consolidates_is_given_normalized_examples():
+    shown = []
+    plain = make_learner(Task(NETWORK, 1.0), optax.sgd(0.1))
+    inner = plain._replace(consolidate=lambda state, examples, key: (shown.append(examples.x), state)[1])
+    (batch,) = batches(1)
+    outer = conditioned(inner, NORM, jax.tree.map(lambda leaf: leaf[0], batch), 255.0)
+    state, _ = outer.step(outer.init(jax.random.key(0)), batch, jax.random.key(1))
+    outer.consolidate(state, batch, jax.random.key(2))
+    np.testing.assert_allclose(shown[0], NORM.apply(state.opt_state.inputs, batch.x / 255.0), rtol=1e-6)
+
+
 @pytest.mark.parametrize("method", ["er", "random_ridge"])
 def test_any_method_runs_on_conditioned_inputs_and_is_changed_by_them(method):
     settings = {"epochs": 1, "options": {"width": 8, "held_back": 8}} if method == "random_ridge" else {"epochs": 1}
