@@ -26,9 +26,9 @@ def run_jobs(
             for record in runner.run_job(job, data, seeds, path, report, fresh=fresh):
                 sink(record)
             wanted = {(results.config_hash(job.config), job.name, seed) for seed in seeds}
-            kept = [r for r in results.latest(results.read(path)) if results.identity(r) in wanted]
-            found.extend(kept)
-            summaries.write_csv(path.with_suffix(".csv"), summaries.summarize(results.latest(results.read(path))))
+            newest = results.latest(results.read(path))
+            found.extend(record for record in newest if results.identity(record) in wanted)
+            summaries.write_csv(path.with_suffix(".csv"), summaries.summarize(newest))
     _tell_of_old_code(found)
     return found
 
