@@ -6,12 +6,11 @@ python -m paper_repro check             compares every number that was run with 
 """
 
 import dataclasses
-import sys
 from pathlib import Path
 
 import tyro
 
-from neuroml.errors import NeuromlError
+from paper_repro import scripts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,18 +61,17 @@ Command = List | Run | Check
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns the exit status: 2 for a user's mistake."""
     command = tyro.cli(Command, args=arguments, prog="python -m paper_repro", description=__doc__)
-    try:
-        from paper_repro import checking, claims, running
+    return scripts.guarded(
+        lambda: _execute(command), "stopped; what was finished is kept, and the same command goes on from there."
+    )
 
-        if isinstance(command, List):
-            print(claims.overview())
-            return 0
-        if isinstance(command, Run):
-            return running.run(claims.load(command.claim), command)
-        return checking.check(command)
-    except NeuromlError as mistake:
-        print(f"error: {mistake}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; what was finished is kept, and the same command goes on from there.", file=sys.stderr)
-        return 130
+
+def _execute(command: Command) -> int:
+    from paper_repro import checking, claims, running
+
+    if isinstance(command, List):
+        print(claims.overview())
+        return 0
+    if isinstance(command, Run):
+        return running.run(claims.load(command.claim), command)
+    return checking.check(command)

@@ -24,15 +24,24 @@ def main(work: Callable[..., None], about: str | None, arguments: Sequence[str] 
         kind = Path if isinstance(default, Path) else type(default)
         parser.add_argument(f"--{name}", type=kind, default=default, help=f"default: {default}")
     given = vars(parser.parse_args(arguments))
-    try:
+
+    def checked() -> int:
         _check(given)
         work(**given)
         return 0
+
+    return guarded(checked)
+
+
+def guarded(work: Callable[[], int], stopped: str = "stopped.") -> int:
+    """Returns the exit status of some work: its own, 2 for a user's mistake, 130 where Ctrl-C ended it."""
+    try:
+        return work()
     except NeuromlError as mistake:
         print(f"error: {mistake}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped.", file=sys.stderr)
+        print(stopped, file=sys.stderr)
         return 130
 
 

@@ -14,6 +14,7 @@ from neuroml.streams.sources import load
 from paper_repro import comparing, scripts
 from paper_repro.buzzega_2020_rotated import angles
 from paper_repro.condensates import ablation, frontier, phase_diagram
+from paper_repro.condensates import compare as condensate_compare
 from paper_repro.growth import compare as growth_compare
 from paper_repro.growth import course, front
 from paper_repro.growth import raster as growth_raster
@@ -89,6 +90,13 @@ def test_a_comparison_leaves_out_seeds_that_diverged_and_says_how_many_are_left(
     (line,) = growth_compare.lines(write(tmp_path / "a.jsonl", ours + fixed))
     assert line.startswith("100 neurons: growth - fixed = 11.00 [") and line.endswith("3 of 4 seeds")
     assert front.accuracy(ours).mean == pytest.approx(61)
+
+
+def test_rivals_are_held_against_the_projector_on_the_seeds_that_both_have(tmp_path):
+    ours = [record("condensate_projector", seed=seed, accuracy=0.9 + 0.01 * seed) for seed in range(4)]
+    rows = ours + [record("gpm", seed=seed, accuracy=0.8) for seed in range(3)]
+    (line,) = condensate_compare.lines(write(tmp_path / "a.jsonl", rows))
+    assert line.startswith("condensate_projector - gpm = 11.00 [") and line.endswith("3 of 3 seeds")
 
 
 def test_what_lost_neurons_and_synapses_is_not_compared_as_if_it_had_lost_neurons_alone(tmp_path, monkeypatch):
