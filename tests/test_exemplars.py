@@ -197,3 +197,12 @@ def test_where_a_task_ends_its_exemplars_are_herded_and_those_of_others_stay():
     np.testing.assert_array_equal(kept.items.x[6], examples.x[3])
     assert memory.stored(kept).tolist() == [True] * 4 + [False, False, True, False] and memory.older(kept)[2:4].all()
     np.testing.assert_array_equal(np.sort(kept.items.x[:2].ravel()), np.sort(shown.x[jnp.array([0, 3])].ravel()))
+
+
+def test_what_is_destroyed_loses_its_moments_and_the_teacher_stays():
+    agent = toy.compiled(exemplars.icarl(TASK, optax.adam(0.1), EXAMPLE, 4, capacity=8, replay_batch=2))
+    state, _ = agent.step(agent.init(jax.random.key(0)), batch(0, 1), jax.random.key(1))
+    after = agent.destroy(state, jax.tree.map(lambda leaf: jnp.ones_like(leaf, bool), state.params))
+    own = after.opt_state.inner
+    assert not any(np.asarray(leaf).any() for leaf in jax.tree.leaves((after.params, own.inner[0].mu, own.inner[0].nu)))
+    same(own.teacher, state.opt_state.inner.teacher)
