@@ -5,7 +5,7 @@
 Fixed features: a dictionary of 800 whitened 6 x 6 patches, learnt from the first 2,000 images of the first task. 8 to
 12 minutes a seed on one CPU core. To expect, in %: condensate_memory 79.5, the same with random patches 79, random
 features and ridge 49. Networks that learn by gradient, four trials each on one tuning seed, 1 to 11 minutes a seed:
-joint 58, ER and DER++ with 500 examples 33, OWM 19, GPM, naive, EWC and SI 16 to 17.
+joint 56, DER++ and ER with 500 examples 33 and 32, OWM 19, GPM, naive, EWC and SI 17.
 """
 
 from benchmarks.suite import Suite
