@@ -3,9 +3,11 @@
 import dataclasses
 import types
 
+import jax
 import numpy as np
 import pytest
 
+import neuroml
 from benchmarks import results, suite
 from benchmarks.jobs import Job
 from benchmarks.styles import method_style, method_styles
@@ -16,14 +18,14 @@ from paper_repro.buzzega_2020_rotated import angles
 from paper_repro.condensates import ablation, frontier, phase_diagram
 from paper_repro.condensates import compare as condensate_compare
 from paper_repro.growth import compare as growth_compare
-from paper_repro.growth import course, front
+from paper_repro.growth import course, front, zeros
 from paper_repro.growth import raster as growth_raster
 from paper_repro.plasticity import ablation as plasticity_ablation
 from paper_repro.plasticity import raster, speed
 from paper_repro.repair import compare as repair_compare
 from paper_repro.repair import curves, trials
 
-SEEDED = (ablation, frontier, phase_diagram, plasticity_ablation, curves)
+SEEDED = (ablation, frontier, phase_diagram, plasticity_ablation, curves, zeros)
 WRITING = (*SEEDED, raster, speed, growth_raster, front, course, trials, angles)
 
 
@@ -166,6 +168,14 @@ def test_a_recovery_curve_of_a_seed_that_diverged_is_no_number(monkeypatch):
     values = curves.recovery(Job(one, "domain", "none"), load("digits"), 2)
     assert (values[0] == 1).all() and np.isnan(values[1]).all()
     assert curves.titled("none", values) == "none (diverged 1/2)" and curves.titled("none", values[:1]) == "none"
+
+
+def test_the_second_half_of_a_silenced_population_alone_hands_on_nothing(key):
+    usual = neuroml.mlp((8, 8, 1), (5, 4), 10)
+    before, after = usual.init(key)[0], zeros.silenced(usual, ("hidden_0",)).init(key)[0]
+    kernel = before["layers"][1]["kernel"]
+    expected = {**before, "layers": {**before["layers"], 1: {**before["layers"][1], "kernel": kernel.at[3:].set(0)}}}
+    jax.tree.map(np.testing.assert_array_equal, after, expected)
 
 
 def test_a_network_that_forgets_does_worse_the_further_the_given_angles_lie_apart():

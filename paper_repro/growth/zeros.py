@@ -1,0 +1,93 @@
+"""What outgoing weights of zero at the start cost: a fixed network whose second half hands on nothing at first.
+
+    python -m paper_repro.growth.zeros [--seeds 10] [--out paper_repro/growth/results]
+
+Split MNIST, class-incremental, settings of `split_mnist_growth`, tuning seeds and held-out training images. Kept in
+`zeros.json`, by neurons a layer and what is silent at the start: for each seed, accuracy on all tasks at the end, the
+mean accuracy on each task when it had just been learnt, and the share of the head's inputs that its core holds after
+the first task. Printed: paired differences in accuracy from the fixed network. Seven minutes on one core.
+"""
+
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import jax.numpy as jnp
+
+import neuroml
+from benchmarks import environment, results
+from benchmarks.jobs import Job
+from benchmarks.suite import change, load
+from benchmarks.tuning import FIRST_SEED
+from neuroml import units
+from neuroml.methods import methods
+from neuroml.running import run
+from neuroml.streams import sources
+from neuroml.streams.dataset import Dataset
+from paper_repro import comparing, scripts
+
+HOME = Path(__file__).parent / "results"
+WIDTHS = (25, 100)
+SILENT: Mapping[str, tuple[str, ...]] = {"nothing": (), "hidden_1": ("hidden_1",), "both": ("hidden_0", "hidden_1")}
+GROWTH = {"growth": {}, "growth at once": {"growth.number": 64.0, "growth.patience": 1.0}}
+
+
+def silenced(network: neuroml.Network, populations: Sequence[str]) -> neuroml.Network:
+    """Returns the network in which the second half of some populations hands on nothing at the start."""
+
+    def init(key):
+        params, state = network.init(key)
+        found = units.find(network.wiring(params), params)
+        first = lambda size: (jnp.arange(size) < math.ceil(size / 2)).astype(jnp.float32)
+        return units.dampen(found, params, {name: first(found[name].size) for name in populations}), state
+
+    return network._replace(init=init)
+
+
+def trial(data: Dataset, width: int, method: str, changes: dict, silent: Sequence[str], seeds: int) -> dict:
+    """Returns what each seed came to, shares in %."""
+    suite = change(load("split_mnist_growth"), {"hidden": (width, width), **changes}, methods)
+    job = Job(suite, "class", method)
+    make = job.experiment.network
+    experiment = dataclasses.replace(job.experiment, network=lambda *shape: silenced(make(*shape), silent))
+    result = run(experiment, data, seeds=range(FIRST_SEED, FIRST_SEED + seeds), hyperparameters=job.hyperparameters)
+    tasks = range(result.accuracy.shape[-1])
+    return {
+        "accuracy": results.plain(100 * result.accuracy[:, -1].mean(-1)),
+        "learnt": results.plain(100 * result.accuracy[:, tasks, tasks].mean(-1)),
+        "held": results.plain(100 * result.report["held head"][:, 0]),
+    }
+
+
+def work(seeds: int, out: Path) -> None:
+    """Runs all and writes what was found."""
+    environment.prepare_jax()
+    data, found = sources.load("mnist").held_out(), {}
+    for width in WIDTHS:
+        rows = {name: trial(data, width, "fixed", {}, silent, seeds) for name, silent in SILENT.items()}
+        rows |= {name: trial(data, width, "growth", changes, (), seeds) for name, changes in GROWTH.items()}
+        found[str(width)] = rows
+        for line in lines(width, rows):
+            print(line, flush=True)
+    record = {"first_seed": FIRST_SEED, "seeds": seeds, "found": found}
+    results.write_text(out / "zeros.json", json.dumps(record, indent=1) + "\n")
+
+
+def lines(width: int, rows: Mapping[str, Mapping[str, list]]) -> list[str]:
+    """Returns a line for each row: means, and the paired difference in accuracy from the fixed network."""
+    usual = dict(enumerate(rows["nothing"]["accuracy"]))
+    mean = lambda row: ", ".join(f"{name} {sum(values) / len(values):.1f}" for name, values in row.items())
+    compared = {name: comparing.compared(dict(enumerate(row["accuracy"])), usual) for name, row in rows.items()}
+    return [f"{width} neurons, silent {name}: {mean(row)}; {compared[name]}" for name, row in rows.items()]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the script."""
+    return scripts.main(work, __doc__, arguments, seeds=10, out=HOME)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
