@@ -7,7 +7,7 @@ import optax
 from neuroml import adaptation
 from neuroml.condensate_methods import PROJECTOR, PROJECTOR_OPTIONS, projector_rule
 from neuroml.conditioned import conditioned
-from neuroml.learner import Learner, make_learner
+from neuroml.learner import Learner, Task, make_learner
 from neuroml.method import Method, Settings, Situation, always, optimizer_alone, wiring_of
 from neuroml.renewing import renewal
 from neuroml.rules.cbp import cbp
@@ -22,6 +22,7 @@ from neuroml.rules.spectral import spectral_regularization
 from neuroml.rules.surprise_rate import surprise_rate
 from neuroml.rules.upgd import upgd
 from neuroml.rules.weight_clipping import weight_clipping
+from neuroml.shell import shelled
 
 
 def _fresh(at: Situation):
@@ -69,24 +70,37 @@ def _spectral(at: Situation, given: Settings):
     return optax.chain(spectral_regularization(given["strength"]), at.optimizer)
 
 
-def _balanced(at: Situation, given: Settings, last: optax.GradientTransformation) -> Learner:
-    """Inputs, hidden inputs and weights each keep a set point of their own; `last` turns the steps."""
+def _balanced(at: Situation, given: Settings, last: optax.GradientTransformation) -> Callable[[Task], Learner]:
+    """Hidden inputs and weights each keep a set point of their own; `last` turns the steps."""
     hidden = decorrelation(given["strength"], ridge=given["ridge"], decay=given["input_decay"], every=given["every"])
     chain = optax.chain(hidden, l2_init(given["anchoring"]), at.optimizer, last)
+    return lambda task: make_learner(task, chain, activity=True)
+
+
+def _adapting(at: Situation, given: Settings, make: Callable[[Task], Learner]) -> Learner:
+    """Inputs keep a set point, too, where the setting `adapts` says so."""
     if not given["adapts"]:
-        return make_learner(at.task, chain, activity=True)
-    inner = make_learner(at.task._replace(scale=1.0), chain, activity=True)
+        return make(at.task)
     norm = adaptation.make(given["decay"], shift=given["shift"])
-    return conditioned(inner, norm, at.example, at.task.scale)
+    return conditioned(make(at.task._replace(scale=1.0)), norm, at.example, at.task.scale)
 
 
 def _homeostasis(at: Situation, given: Settings) -> Learner:
     surprise = surprise_rate(given["surprise"], slow_decay=0.999)
-    return _balanced(at, given, optax.chain(surprise, weight_clipping(given["bound"])))
+    return _adapting(at, given, _balanced(at, given, optax.chain(surprise, weight_clipping(given["bound"]))))
+
+
+def _protected(at: Situation, given: Settings) -> Callable[[Task], Learner]:
+    return _balanced(at, given, projector_rule({**given, "strength": given["protection"]}))
 
 
 def _condensate_homeostasis(at: Situation, given: Settings) -> Learner:
-    return _balanced(at, given, projector_rule({**given, "strength": given["protection"]}))
+    return _adapting(at, given, _protected(at, given))
+
+
+def _condensate_shell(at: Situation, given: Settings) -> Learner:
+    core, shell = _protected(at, given), _balanced(at, given, optax.scale(given["speed"]))
+    return _adapting(at, given, lambda task: shelled(core(task), shell(task), fresh=bool(given["fresh"])))
 
 
 _SET_POINTS = {"decay": 0.99, "shift": 1.0, "strength": 1.0, "ridge": 0.1, "input_decay": 0.999, "anchoring": 6e-3}
@@ -171,6 +185,14 @@ methods: dict[str, Method] = {
         learner=_condensate_homeostasis,
         hyperparameters={**_SET_POINTS, "protection": 1.0, **_PROJECTOR},
         options={"every": 100, "adapts": True, **PROJECTOR_OPTIONS},
+        boundaries=always,
+        conditions=True,
+    ),
+    "condensate_shell": Method(
+        "the same as a core that keeps, in a shell that protects nothing, answers the stream, and begins anew from it",
+        learner=_condensate_shell,
+        hyperparameters={**_SET_POINTS, "protection": 1.0, "speed": 1.0, **_PROJECTOR},
+        options={"every": 100, "adapts": True, "fresh": False, **PROJECTOR_OPTIONS},
         boundaries=always,
         conditions=True,
     ),

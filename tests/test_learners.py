@@ -23,6 +23,7 @@ ROWS = {
     "streaming_lda": ({}, PIXELS),
     "homeostasis": ({}, {"every": 2}),
     "condensate_homeostasis": ({}, {"every": 2}),
+    "condensate_shell": ({}, {"every": 2}),
     "growth": ({}, {"when": "steps", "where": "random", "alive_percent": 50, "consolidates": True}),
     "icarl": ({}, {"capacity": 12}),
     "er_nearest_mean": ({}, {"capacity": 12}),

@@ -153,6 +153,14 @@ def test_condensates_without_set_points_are_the_projector():
         assert one["loss_curve"] == other["loss_curve"] and one["accuracy"] == other["accuracy"]
 
 
+def test_a_shell_learns_as_homeostasis_does_and_its_core_keeps_what_condensates_keep():
+    mine, core, alone = (records(name)[0] for name in ("condensate_shell", "condensate_homeostasis", "homeostasis"))
+    assert mine["accuracy"] == core["accuracy"] and mine["bytes"] > core["bytes"] and mine["flops"] > core["flops"]
+    online, steps = mine["loss_curve"], 2 * SMALL.examples
+    assert online[:steps] == alone["loss_curve"][:steps] != core["loss_curve"][:steps]
+    assert online[steps:] != alone["loss_curve"][steps:]  # its third task begins with what the core kept of the second
+
+
 def test_a_young_hyperparameter_is_part_of_the_identity_only_where_it_is_set():
     job = lambda bound: Job(suite.change(SMALL, {"homeostasis.bound": bound}, methods), "domain", "homeostasis")
     assert "bound" not in job(methods["homeostasis"].young["bound"]).config["hyperparameters"]

@@ -1,0 +1,74 @@
+"""A learner of two parts, as a condensate is: a core that keeps, and a shell that learns fast and is not kept."""
+
+from typing import Any, NamedTuple
+
+from neuroml.learner import Learner, LearnerState, around, inner_state, inside
+
+
+class ShellState(NamedTuple):
+    """Beside the weights of the core: the state of what trains them, and the shell, which has weights of its own."""
+
+    inner: Any
+    shell: LearnerState
+
+
+def shelled(core: Learner, shell: Learner, *, fresh: bool = False) -> Learner:
+    """Makes a learner that answers what it is about to learn from its shell, and all else from its core.
+
+    Both learn every batch, each in its own way: the core slowly, for good; the shell as fast as a network can that
+    protects nothing. Where something is consolidated, the core does what it does, and the shell dissolves: it begins
+    anew with the weights of the core.
+
+        shell <- shell.step(shell, batch),   core <- core.step(core, batch)          at every step
+        core <- core.consolidate(core),      shell.params <- core.params             where a task ends
+
+    So online accuracy is the shell's, and `predict`, and with it the accuracy on any task, is the core's, which
+    never learns of the shell. Of earlier tasks the shell knows less the longer a task is learnt. Its optimizer goes on
+    as it was. It costs what a second network costs, which bytes and FLOPs count. Slow and fast weights are those of
+    Hinton and Plaut (1987); theirs add up to one weight, ours are two networks.
+
+    Args:
+      core: what keeps, such as a network under a projector.
+      shell: what is ready to learn; its weights are shaped as those of the core.
+      fresh: the shell begins anew with weights that know nothing: the content-free control.
+
+    Returns:
+      A `Learner`; the loss and the accuracy it reports are the shell's.
+
+    >>> import jax, jax.numpy as jnp, neuroml, optax
+    >>> from neuroml.learner import Task, make_learner
+    >>> task = Task(neuroml.mlp((8, 8, 1), [16], 10), 16.0)
+    >>> rule = neuroml.condensate_projector(scale=0.1)
+    >>> core = make_learner(task, optax.chain(optax.sgd(0.1), rule), activity=True)
+    >>> agent = shelled(core, make_learner(task, optax.sgd(0.1)))
+    >>> state = agent.init(jax.random.key(0))
+    >>> bool((state.params["head"]["kernel"] == state.opt_state.shell.params["head"]["kernel"]).all())
+    True
+    """
+
+    def init(key):
+        state = core.init(key)
+        return LearnerState(state.params, ShellState(state.opt_state, shell.init(key)))
+
+    def step(state, batch, key):
+        outer, info = shell.step(state.opt_state.shell, batch, key)
+        after, _ = core.step(inner_state(state), batch, key)
+        return LearnerState(after.params, ShellState(after.opt_state, outer)), info
+
+    def replace_shell(state, new):
+        return state._replace(opt_state=state.opt_state._replace(shell=new))
+
+    def consolidate(state, examples, key):
+        state = inside(core.consolidate)(state, examples, key)
+        params = shell.init(key).params if fresh else state.params
+        return replace_shell(state, state.opt_state.shell._replace(params=params))
+
+    def prepare(state, examples, key):
+        ready = shell.prepare(state.opt_state.shell, examples, key)
+        return replace_shell(inside(core.prepare)(state, examples, key), ready)
+
+    def destroy(state, destroyed):
+        hurt = shell.destroy(state.opt_state.shell, destroyed)
+        return replace_shell(inside(core.destroy)(state, destroyed), hurt)
+
+    return around(core, init, step, consolidate=consolidate, prepare=prepare, destroy=destroy)
