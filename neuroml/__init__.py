@@ -89,6 +89,7 @@ if TYPE_CHECKING:
     from neuroml.rules.shrink_perturb import shrink_perturb
     from neuroml.rules.si import si
     from neuroml.rules.spectral import spectral_regularization
+    from neuroml.rules.sprouting import sprouting
     from neuroml.rules.surprise_rate import surprise_rate
     from neuroml.rules.synaptic_gate import synaptic_gate
     from neuroml.rules.synaptic_scaling import synaptic_scaling
@@ -162,6 +163,7 @@ _RULES = (
     "self_normalized_resets",
     "shrink_perturb",
     "si",
+    "sprouting",
     "surprise_rate",
     "synaptic_gate",
     "synaptic_scaling",
@@ -275,6 +277,7 @@ __all__ = [
     "slots",
     "spare_young",
     "spectral_regularization",
+    "sprouting",
     "streams",
     "surprise",
     "surprise_rate",

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from neuroml import growing, units
 from neuroml.condensate_methods import CONSOLIDATION_OPTIONS, PROJECTOR, consolidates, may_consolidate
@@ -14,6 +15,7 @@ from neuroml.method import Method, Settings, Situation, wiring_of
 from neuroml.renewing import renewal
 from neuroml.rules.condensate_projector import CondensateProjectorState
 from neuroml.rules.growth import growth
+from neuroml.rules.sprouting import sprouting
 
 
 def _growing(at: Situation, given: Settings) -> Learner:
@@ -24,9 +26,13 @@ def _growing(at: Situation, given: Settings) -> Learner:
         params, state = network.init(key)
         return growing.reserve(params, names, given["alive_percent"] / 100), state
 
+    fresh = lambda key: network.init(key)[0]
+    if given["sprouts"]:
+        puts_out = sprouting(names, fresh, given["sprouting"], duration=given["maturity"])
+        at = at._replace(optimizer=optax.chain(at.optimizer, puts_out))
     shared = ("number", "patience", "youth_gain", "maturity", "apoptosis", "when", "where", "directions")
     own = {name: given[name] for name in shared}
-    rule = growth(names, lambda key: network.init(key)[0], target=given["target"], pairs=bool(given["pairs"]), **own)
+    rule = growth(names, fresh, target=given["target"], pairs=bool(given["pairs"]), **own)
     task = at.task._replace(network=network._replace(init=init))
     learner = make_learner(task, renewal(may_consolidate(at, given), rule, names), activity=True)
     return _imagining(learner, task, names) if given["imagines"] else learner
@@ -79,6 +85,7 @@ methods: dict[str, Method] = {
             "youth_gain": 1.0,
             "maturity": 100.0,
             "apoptosis": 0.0,
+            "sprouting": 1.0,
             **PROJECTOR,
         },
         options={
@@ -88,9 +95,13 @@ methods: dict[str, Method] = {
             "directions": "random",
             "imagines": True,
             "pairs": False,
+            "sprouts": False,
             **CONSOLIDATION_OPTIONS,
         },
         boundaries=consolidates,
-        young={"imagines": False, "pairs": False, "apoptosis": 0.0, "where": "score", "maturity": 100.0},
+        young={
+            **{"imagines": False, "pairs": False, "apoptosis": 0.0, "where": "score", "maturity": 100.0},
+            **{"sprouts": False, "sprouting": 1.0},
+        },
     ),
 }

@@ -100,7 +100,7 @@ def _condensate_homeostasis(at: Situation, given: Settings) -> Learner:
 
 def _condensate_shell(at: Situation, given: Settings) -> Learner:
     core, shell = _protected(at, given), _balanced(at, given, optax.scale(given["speed"]))
-    return _adapting(at, given, lambda task: shelled(core(task), shell(task), fresh=bool(given["fresh"])))
+    return _adapting(at, given, lambda task: shelled(core(task), shell(task), start=given["start"]))
 
 
 _SET_POINTS = {"decay": 0.99, "shift": 1.0, "strength": 1.0, "ridge": 0.1, "input_decay": 0.999, "anchoring": 6e-3}
@@ -189,10 +189,10 @@ methods: dict[str, Method] = {
         conditions=True,
     ),
     "condensate_shell": Method(
-        "the same as a core that keeps, in a shell that protects nothing, answers the stream, and begins anew from it",
+        "the same as a core that keeps, in a shell that protects nothing and answers what comes next",
         learner=_condensate_shell,
         hyperparameters={**_SET_POINTS, "protection": 1.0, "speed": 1.0, **_PROJECTOR},
-        options={"every": 100, "adapts": True, "fresh": False, **PROJECTOR_OPTIONS},
+        options={"every": 100, "adapts": True, "start": "itself", **PROJECTOR_OPTIONS},
         boundaries=always,
         conditions=True,
     ),

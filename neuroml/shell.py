@@ -2,7 +2,10 @@
 
 from typing import Any, NamedTuple
 
+from neuroml.errors import unknown
 from neuroml.learner import Learner, LearnerState, around, inner_state, inside
+
+STARTS = ("itself", "core", "fresh")
 
 
 class ShellState(NamedTuple):
@@ -12,28 +15,31 @@ class ShellState(NamedTuple):
     shell: LearnerState
 
 
-def shelled(core: Learner, shell: Learner, *, fresh: bool = False) -> Learner:
+def shelled(core: Learner, shell: Learner, *, start: str = "itself") -> Learner:
     """Makes a learner that answers what it is about to learn from its shell, and all else from its core.
 
     Both learn every batch, each in its own way: the core slowly, for good; the shell as fast as a network can that
-    protects nothing. Where something is consolidated, the core does what it does, and the shell dissolves: it begins
-    anew with the weights of the core.
+    protects nothing. Where a task ends, both do what they do there.
 
-        shell <- shell.step(shell, batch),   core <- core.step(core, batch)          at every step
-        core <- core.consolidate(core),      shell.params <- core.params             where a task ends
+        shell <- shell.step(shell, batch),   core <- core.step(core, batch)
 
     So online accuracy is the shell's, and `predict`, and with it the accuracy on any task, is the core's, which
-    never learns of the shell. Of earlier tasks the shell knows less the longer a task is learnt. Its optimizer goes on
-    as it was. It costs what a second network costs, which bytes and FLOPs count. Slow and fast weights are those of
-    Hinton and Plaut (1987); theirs add up to one weight, ours are two networks.
+    never learns of the shell. Of earlier tasks the shell knows what a network that forgets does. It costs what a second
+    network costs, which bytes and FLOPs count. Slow and fast weights are those of Hinton and Plaut (1987), two systems
+    that of McClelland, McNaughton and O'Reilly (1995). In theirs one teaches the other; ours do not share anything,
+    except with `start="core"`.
 
     Args:
       core: what keeps, such as a network under a projector.
       shell: what is ready to learn; its weights are shaped as those of the core.
-      fresh: the shell begins anew with weights that know nothing: the content-free control.
+      start: with which weights the shell begins a task. "itself": with those that it has; "core": with those of the
+        core; "fresh": with weights that know nothing, the control. Its optimizer goes on as it was.
 
     Returns:
       A `Learner`; the loss and the accuracy it reports are the shell's.
+
+    Raises:
+      UsageError: a `start` that is none of these.
 
     >>> import jax, jax.numpy as jnp, neuroml, optax
     >>> from neuroml.learner import Task, make_learner
@@ -45,6 +51,8 @@ def shelled(core: Learner, shell: Learner, *, fresh: bool = False) -> Learner:
     >>> bool((state.params["head"]["kernel"] == state.opt_state.shell.params["head"]["kernel"]).all())
     True
     """
+    if start not in STARTS:
+        raise unknown("start", start, STARTS)
 
     def init(key):
         state = core.init(key)
@@ -59,9 +67,10 @@ def shelled(core: Learner, shell: Learner, *, fresh: bool = False) -> Learner:
         return state._replace(opt_state=state.opt_state._replace(shell=new))
 
     def consolidate(state, examples, key):
-        state = inside(core.consolidate)(state, examples, key)
-        params = shell.init(key).params if fresh else state.params
-        return replace_shell(state, state.opt_state.shell._replace(params=params))
+        after, outer = inside(core.consolidate)(state, examples, key), state.opt_state.shell
+        outer = shell.consolidate(outer, examples, key)
+        params = {"itself": lambda: outer, "core": lambda: after, "fresh": lambda: shell.init(key)}[start]().params
+        return replace_shell(after, outer._replace(params=params))
 
     def prepare(state, examples, key):
         ready = shell.prepare(state.opt_state.shell, examples, key)

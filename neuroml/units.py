@@ -175,6 +175,16 @@ def dampen(found: Mapping[str, Units], params: Any, factors: Mapping[str, Float[
     return structure.unflatten(leaves)
 
 
+def extended(found: Mapping[str, Units], updates: Any, fresh: Any, share: Mapping[str, Float[Array, " size"]]) -> Any:
+    """Returns updates with a share, for each neuron, of the outgoing weights of `fresh` added."""
+    leaves, structure = jax.tree.flatten(updates)
+    new = jax.tree.leaves(fresh)
+    for place, part, enters in _places(found, updates, share):
+        if not enters:
+            leaves[place] = leaves[place] + (part * new[place]).astype(leaves[place].dtype)
+    return structure.unflatten(leaves)
+
+
 def transplant(found: Mapping[str, Units], tree: Any, donors: Mapping[str, Array]) -> Any:
     """Returns the tree with what enters and leaves each neuron taken from its donor, which may be itself.
 

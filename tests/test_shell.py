@@ -1,4 +1,4 @@
-"""A shell is a network of its own, the core is untouched by it, and one begins anew from the other."""
+"""A shell is a network of its own, the core is untouched by it, and it may begin each task from the core."""
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +8,9 @@ import pytest
 import toy
 
 import neuroml
+from neuroml.errors import UsageError
 from neuroml.learner import LearnerState, Task, inner_state, make_learner
-from neuroml.shell import shelled
+from neuroml.shell import STARTS, shelled
 from neuroml.streams.stream import Batch
 
 # One process, so that what takes long is made once.
@@ -56,8 +57,9 @@ def test_the_core_never_learns_of_the_shell():
     same(AGENT.predict(mine[-1], batch), CORE.predict(alone[-1], batch))
 
 
-def test_the_shell_is_a_network_that_begins_each_task_with_the_weights_of_the_core():
-    states, infos = trained(AGENT)
+@pytest.mark.parametrize("start", STARTS)
+def test_the_shell_is_a_network_of_its_own_that_begins_each_task_where_it_is_told_to(start):
+    states, infos = trained(toy.compiled(shelled(CORE, SHELL, start=start)))
     alone, cores = SHELL.init(KEY), toy.compiled(CORE).init(KEY)
     for number, (batch, state, info) in enumerate(zip(batches(6), states, infos, strict=True)):
         key = jax.random.fold_in(KEY, number)
@@ -66,21 +68,26 @@ def test_the_shell_is_a_network_that_begins_each_task_with_the_weights_of_the_co
         same(info, said)
         if number in (2, 5):
             cores = CORE.consolidate(cores, batch, KEY)
-            alone = LearnerState(cores.params, alone.opt_state)  # momentum goes on
+            begins = {"itself": alone.params, "core": cores.params, "fresh": TASK.network.init(KEY)[0]}
+            alone = LearnerState(begins[start], alone.opt_state)  # momentum goes on
         same(state.opt_state.shell, alone)
+
+
+def test_where_a_task_ends_the_rules_of_both_consolidate():
+    states, _ = trained(toy.compiled(shelled(CORE, CORE)), steps=3)
+    alone, _ = trained(toy.compiled(CORE), steps=3)
+    same(states[-1].opt_state.shell, alone[-1])
+
+
+def test_an_unknown_start_is_named():
+    with pytest.raises(UsageError, match="unknown start 'anew'"):
+        shelled(CORE, SHELL, start="anew")
 
 
 def test_a_shell_that_learns_as_the_core_does_says_what_the_core_would():
     _, mine = trained(toy.compiled(shelled(CORE, CORE)), steps=3)
     _, alone = trained(toy.compiled(CORE), steps=3)
     same(mine, alone)
-
-
-def test_a_fresh_shell_knows_nothing_of_the_core():
-    states, _ = trained(toy.compiled(shelled(CORE, SHELL, fresh=True)), steps=3)
-    same(states[-1].opt_state.shell.params, TASK.network.init(KEY)[0])
-    kernel = lambda params: np.asarray(params["head"]["kernel"])
-    assert not np.allclose(kernel(states[-1].params), kernel(TASK.network.init(KEY)[0]))
 
 
 def test_what_is_destroyed_is_destroyed_in_both():

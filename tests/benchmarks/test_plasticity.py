@@ -156,7 +156,9 @@ def test_condensates_without_set_points_are_the_projector():
 def test_a_shell_learns_as_homeostasis_does_and_its_core_keeps_what_condensates_keep():
     mine, core, alone = (records(name)[0] for name in ("condensate_shell", "condensate_homeostasis", "homeostasis"))
     assert mine["accuracy"] == core["accuracy"] and mine["bytes"] > core["bytes"] and mine["flops"] > core["flops"]
-    online, steps = mine["loss_curve"], 2 * SMALL.examples
+    assert mine["loss_curve"] == alone["loss_curve"] != core["loss_curve"]
+    online = records("condensate_shell", dataclasses.replace(SMALL, options={"condensate_shell": {"start": "core"}}))
+    online, steps = online[0]["loss_curve"], 2 * SMALL.examples
     assert online[:steps] == alone["loss_curve"][:steps] != core["loss_curve"][:steps]
     assert online[steps:] != alone["loss_curve"][steps:]  # its third task begins with what the core kept of the second
 

@@ -172,6 +172,15 @@ ROWS = [
         branches=True,
     ),
     Row(
+        "sprouting",
+        lambda s: neuroml.sprouting(WIRING, init_params, s, duration=2),
+        words=("key",),
+        penalizes=False,
+        waits=False,
+        whole=True,
+        branches=True,
+    ),
+    Row(
         "growth",
         lambda s: _growth(init_params, when="steps", number=s, apoptosis=s, patience=2, directions="random"),
         words=("activity", "key"),
