@@ -178,6 +178,22 @@ def test_methods_that_repair_and_grow_consolidate_where_they_are_told_to(name):
     assert records(name, kept)[0]["loss_curve"] != records(name)[0]["loss_curve"]
 
 
+def test_growth_sprouts_where_it_is_told_to():
+    options = {"when": "steps", "alive_percent": 50}
+    grown = lambda strength, **more: records(
+        "growth",
+        dataclasses.replace(
+            SMALL,
+            options={"growth": {**options, **more}},
+            hyperparameters={"growth": {"patience": 2.0, "sprouting": strength}},
+        ),
+    )[0]
+    usual, inert, sprouted = grown(1.0), grown(0.0, sprouts=True), grown(1.0, sprouts=True)
+    assert inert["loss_curve"] == usual["loss_curve"] != sprouted["loss_curve"]
+    assert sprouted["report"]["sprouted"][-1] > 0 and "sprouted" not in usual["report"]
+    assert sprouted["report"]["born"] == usual["report"]["born"]
+
+
 @pytest.mark.parametrize("part", ["injury", "severed"])
 def test_an_injury_shows_in_curve_metrics_and_table(part):
     hurt = dataclasses.replace(SMALL, injury_at=18, **{part: 1.0})
