@@ -103,6 +103,14 @@ def test_a_birth_leaves_the_function_and_its_weights_go_where_no_core_is():
     np.testing.assert_allclose(answers @ step + out["b"]["bias"], 0, atol=1e-4)  # and what was answered stays
 
 
+def test_who_sprouts_goes_on_in_a_larger_network():
+    _, state = taken(neuroml.sprouting(NAMES, network, duration=9), PARAMS, 2)
+    tx = neuroml.sprouting(NAMES, network, duration=9)
+    _, larger = neuroml.resize(tx, PARAMS, state, NAMES, {"first": 8})
+    np.testing.assert_array_equal(larger.left["first"], [0, 7, 0, 0, 7, 0, 0, 0])
+    assert larger.report() == state.report()
+
+
 @pytest.mark.parametrize("duration", [0.0, 0.3, 1])
 def test_the_shortest_way_is_one_step(duration):
     params, state = taken(neuroml.sprouting(NAMES, network, duration=duration), PARAMS, 2)
