@@ -9,7 +9,7 @@ from benchmarks.statistics import paired
 from benchmarks.summaries import metric
 from neuroml.errors import DataError
 
-PER_CENT = ("accuracy",)  # metrics that are shares
+PER_CENT = ("accuracy", "online_accuracy")  # metrics that are shares
 
 
 def by_name(records: Iterable[Record], name: Callable[[Record], Key]) -> dict[Key, list[Record]]:

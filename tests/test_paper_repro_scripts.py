@@ -1,6 +1,7 @@
 """The scripts of the claims: their options, what they count and compare, and their pictures."""
 
 import dataclasses
+import json
 import types
 
 import jax
@@ -21,6 +22,7 @@ from paper_repro.growth import compare as growth_compare
 from paper_repro.growth import course, front, zeros
 from paper_repro.growth import raster as growth_raster
 from paper_repro.plasticity import ablation as plasticity_ablation
+from paper_repro.plasticity import compare as plasticity_compare
 from paper_repro.plasticity import raster, speed
 from paper_repro.repair import compare as repair_compare
 from paper_repro.repair import curves, trials
@@ -99,6 +101,37 @@ def test_rivals_are_held_against_the_projector_on_the_seeds_that_both_have(tmp_p
     rows = ours + [record("gpm", seed=seed, accuracy=0.8) for seed in range(3)]
     (line,) = condensate_compare.lines(write(tmp_path / "a.jsonl", rows))
     assert line.startswith("condensate_projector - gpm = 11.00 [") and line.endswith("3 of 3 seeds")
+
+
+def test_both_together_are_held_against_what_each_alone_is_for(tmp_path):
+    named = {"condensate_projector": (0.6, 0.5), "homeostasis": (0.1, 0.9), "condensate_shell": (0.7, 0.8)}
+    rows = [
+        record(name, seed=seed, accuracy=kept + 0.01 * seed * (name == "condensate_shell"))
+        | {"metrics": {"accuracy": kept + 0.01 * seed * (name == "condensate_shell"), "online_accuracy": learnt}}
+        for name, (kept, learnt) in named.items()
+        for seed in range(3)
+    ]
+    kept, learnt = plasticity_compare.lines(write(tmp_path / "a.jsonl", rows))
+    assert kept.startswith("accuracy: condensate_shell - condensate_projector = 11.00 [")
+    assert learnt.startswith("online_accuracy: condensate_shell - homeostasis = -10.00 [")
+
+
+def test_zeros_runs_only_what_its_file_lacks_and_all_of_it_for_another_number_of_seeds(tmp_path, monkeypatch):
+    ran = []
+    row = lambda seeds: {"accuracy": [80.0 + seed for seed in range(seeds)]}
+    trial = lambda data, width, method, changes, silent, seeds: (ran.append((width, method)), row(seeds))[1]
+    monkeypatch.setattr(zeros, "trial", trial)
+    monkeypatch.setattr(zeros.sources, "load", lambda name: load("digits"))
+    zeros.work(3, tmp_path)
+    every = len(ran)
+    assert every == len(zeros.WIDTHS) * (len(zeros.SILENT) + len(zeros.GROWTH))
+    kept = json.loads((tmp_path / "zeros.json").read_text())
+    del kept["found"]["25"]["growth"]
+    (tmp_path / "zeros.json").write_text(json.dumps(kept))
+    zeros.work(3, tmp_path)
+    assert ran[every:] == [(25, "growth")]
+    zeros.work(2, tmp_path)
+    assert len(ran) == 2 * every + 1
 
 
 def test_what_lost_neurons_and_synapses_is_not_compared_as_if_it_had_lost_neurons_alone(tmp_path, monkeypatch):
