@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 HOME = Path(__file__).parent / "results"
 PLAIN = {"when": "steps", "alive_percent": 50, "directions": "random", "imagines": True, "pairs": True}
-PLAIN |= {"youth_gain": 1.0, "apoptosis": 0.0, "where": "score"}
+PLAIN |= {"youth_gain": 1.0, "apoptosis": 0.0, "where": "score", "sprouts": False, "maturity": 100.0}
 DRAWN = ("fixed", "growth", "growth when=plateau alive_percent=25 pairs=False")  # all are printed
 INPUTS, OUTPUTS = 784, 10
 TICKS = (50_000, 100_000, 200_000, 500_000)
