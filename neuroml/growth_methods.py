@@ -9,6 +9,7 @@ import optax
 from neuroml import growing, units
 from neuroml.condensate_methods import CONSOLIDATION_OPTIONS, PROJECTOR, consolidates, may_consolidate
 from neuroml.cost import one_in
+from neuroml.errors import UsageError
 from neuroml.imagining import imagined
 from neuroml.learner import Learner, Task, make_learner
 from neuroml.method import Method, Settings, Situation, wiring_of
@@ -27,6 +28,8 @@ def _growing(at: Situation, given: Settings) -> Learner:
         return growing.reserve(params, names, given["alive_percent"] / 100), state
 
     fresh = lambda key: network.init(key)[0]
+    if given["sprouts"] and given["pairs"]:
+        raise UsageError("sprouts=True reaches nobody where pairs=True: neurons born in pairs hand on weights at once.")
     if given["sprouts"]:
         puts_out = sprouting(names, fresh, given["sprouting"], duration=given["maturity"])
         at = at._replace(optimizer=optax.chain(at.optimizer, puts_out))

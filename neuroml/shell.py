@@ -2,6 +2,9 @@
 
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
+
 from neuroml.errors import unknown
 from neuroml.learner import Learner, LearnerState, around, inner_state, inside
 
@@ -24,16 +27,17 @@ def shelled(core: Learner, shell: Learner, *, start: str = "itself") -> Learner:
         shell <- shell.step(shell, batch),   core <- core.step(core, batch)
 
     So online accuracy is the shell's, and `predict`, and with it the accuracy on any task, is the core's, which
-    never learns of the shell. Of earlier tasks the shell knows what a network that forgets does. It costs what a second
-    network costs, which bytes and FLOPs count. Slow and fast weights are those of Hinton and Plaut (1987), two systems
-    that of McClelland, McNaughton and O'Reilly (1995). In theirs one teaches the other; ours do not share anything,
-    except with `start="core"`.
+    never learns of the shell; vital signs, reports and captured inputs are the core's, too. Of earlier tasks the shell
+    knows what a network that forgets does. It costs what a second network costs, which bytes and FLOPs count. Slow and
+    fast weights are those of Hinton and Plaut (1987), two systems that of McClelland, McNaughton and O'Reilly (1995). In
+    theirs one teaches the other; ours do not share anything, except with `start="core"`.
 
     Args:
       core: what keeps, such as a network under a projector.
       shell: what is ready to learn; its weights are shaped as those of the core.
       start: with which weights the shell begins a task. "itself": with those that it has; "core": with those of the
-        core; "fresh": with weights that know nothing, the control. Its optimizer goes on as it was.
+        core; "fresh": with weights that know nothing, the control. Its optimizer and rules go on as they were: moments,
+        and the anchors of `neuroml.l2_init`, are those of the weights before.
 
     Returns:
       A `Learner`; the loss and the accuracy it reports are the shell's.
@@ -67,10 +71,13 @@ def shelled(core: Learner, shell: Learner, *, start: str = "itself") -> Learner:
         return state._replace(opt_state=state.opt_state._replace(shell=new))
 
     def consolidate(state, examples, key):
-        after, outer = inside(core.consolidate)(state, examples, key), state.opt_state.shell
-        outer = shell.consolidate(outer, examples, key)
-        params = {"itself": lambda: outer, "core": lambda: after, "fresh": lambda: shell.init(key)}[start]().params
-        return replace_shell(after, outer._replace(params=params))
+        after = inside(core.consolidate)(state, examples, key)
+        outer = shell.consolidate(state.opt_state.shell, examples, jax.random.fold_in(key, 1))
+        if start == "core":
+            outer = outer._replace(params=jax.tree.map(jnp.copy, after.params))  # or a step could not donate its state
+        if start == "fresh":
+            outer = outer._replace(params=shell.init(jax.random.fold_in(key, 2)).params)
+        return replace_shell(after, outer)
 
     def prepare(state, examples, key):
         ready = shell.prepare(state.opt_state.shell, examples, key)

@@ -137,13 +137,29 @@ def pull(
       silent: outgoing weights go to zero; else to those of `fresh`, too.
     """
     leaves, structure = jax.tree.flatten(updates)
-    old, new = jax.tree.leaves(params), jax.tree.leaves(fresh)
+    old, new = jax.tree.leaves(params), jax.tree.leaves(fitting(fresh, params))
     for place, part, enters in _places(found, updates, share):
         part = part.astype(leaves[place].dtype)
         target = 0.0 if silent and not enters else new[place].astype(part.dtype)
         kept = jnp.where(part == 1, 0, leaves[place])  # not by the factor alone: 0 * inf is no number
         leaves[place] = (1 - part) * kept + part * (target - old[place])
     return structure.unflatten(leaves)
+
+
+def fitting(fresh: Any, params: Any) -> Any:
+    """Returns fresh weights in the structure of the weights, whose shapes they must have.
+
+    Raises:
+      UsageError: they do not, in a network that was resized, or of which a mask hides some.
+    """
+    drawn, structure = jax.tree.leaves(fresh), jax.tree.structure(params)
+    given, wanted = ([jnp.shape(leaf) for leaf in leaves] for leaves in (drawn, jax.tree.leaves(params)))
+    if given != wanted:
+        raise UsageError(
+            f"`fresh` draws arrays of shapes {given}, but those of the weights are {wanted}: after `neuroml.resize` "
+            "make the rule with a `fresh` of the new size, and let no mask hide weights from it that `fresh` draws."
+        )
+    return structure.unflatten(drawn)
 
 
 def by_lot(key: PRNGKeyArray, values: Mapping[str, Array]) -> dict[str, Array]:
@@ -178,7 +194,7 @@ def dampen(found: Mapping[str, Units], params: Any, factors: Mapping[str, Float[
 def extended(found: Mapping[str, Units], updates: Any, fresh: Any, share: Mapping[str, Float[Array, " size"]]) -> Any:
     """Returns updates with a share, for each neuron, of the outgoing weights of `fresh` added."""
     leaves, structure = jax.tree.flatten(updates)
-    new = jax.tree.leaves(fresh)
+    new = jax.tree.leaves(fitting(fresh, updates))
     for place, part, enters in _places(found, updates, share):
         if not enters:
             leaves[place] = leaves[place] + (part * new[place]).astype(leaves[place].dtype)

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.xdist_group("shell")
 TASK = Task(neuroml.mlp((4, 4, 1), [6], 3), 255.0)
 CORE = make_learner(TASK, optax.chain(optax.sgd(0.1), neuroml.condensate_projector(scale=0.1)), activity=True)
 SHELL = make_learner(TASK, optax.sgd(0.1, momentum=0.9))
-KEY = jax.random.key(3)
+KEY, END = jax.random.key(3), jax.random.key(4)
 
 
 def batches(steps):
@@ -39,7 +39,7 @@ def trained(agent, steps=6, ends=(2, 5)):
     for number, batch in enumerate(batches(steps)):
         state, info = agent.step(state, batch, jax.random.fold_in(KEY, number))
         if number in ends:
-            state = agent.consolidate(state, batch, KEY)
+            state = agent.consolidate(state, batch, END)
         states.append(state)
         infos.append(info)
     return states, infos
@@ -67,8 +67,9 @@ def test_the_shell_is_a_network_of_its_own_that_begins_each_task_where_it_is_tol
         cores, _ = CORE.step(cores, batch, key)
         same(info, said)
         if number in (2, 5):
-            cores = CORE.consolidate(cores, batch, KEY)
-            begins = {"itself": alone.params, "core": cores.params, "fresh": TASK.network.init(KEY)[0]}
+            cores = CORE.consolidate(cores, batch, END)
+            fresh = TASK.network.init(jax.random.fold_in(END, 2))[0]
+            begins = {"itself": alone.params, "core": cores.params, "fresh": fresh}
             alone = LearnerState(begins[start], alone.opt_state)  # momentum goes on
         same(state.opt_state.shell, alone)
 
@@ -77,6 +78,13 @@ def test_where_a_task_ends_the_rules_of_both_consolidate():
     states, _ = trained(toy.compiled(shelled(CORE, CORE)), steps=3)
     alone, _ = trained(toy.compiled(CORE), steps=3)
     same(states[-1].opt_state.shell, alone[-1])
+
+
+def test_a_step_may_donate_the_state_of_a_shell_that_begins_from_its_core():
+    agent, (batch,) = shelled(CORE, SHELL, start="core"), batches(1)
+    state = agent.consolidate(agent.init(KEY), batch, END)
+    state, info = jax.jit(agent.step, donate_argnums=0)(state, batch, KEY)
+    assert np.isfinite(info.loss)
 
 
 def test_an_unknown_start_is_named():

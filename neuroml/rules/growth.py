@@ -151,7 +151,7 @@ def growth(
         some = jnp.any(jnp.array([which.any() for which in born.values()]))
 
         def bear(steps):
-            drawn = growing.draw(for_birth, params) if fresh is None else _fitting(fresh(for_birth), params)
+            drawn = growing.draw(for_birth, params) if fresh is None else units.fitting(fresh(for_birth), params)
             free = {home: state.ground[home].free for home in nursery.makers(found)} if directions == "free" else {}
             share = {name: which.astype(jnp.float32) for name, which in born.items()}
             fresh_ones = growing.towards(drawn, free, found, dead)
@@ -181,15 +181,3 @@ def _check(when: str, where: str, directions: str, **numbers: ArrayLike) -> None
             raise UsageError(
                 f"{name}={value} must be at least {low}" + (f" and less than {high}." if high == 1 else ".")
             )
-
-
-def _fitting(fresh: Any, params: Any) -> Any:
-    """Returns fresh weights, which must have the shapes of the weights."""
-    drawn, structure = jax.tree.leaves(fresh), jax.tree.structure(params)
-    given, wanted = ([jnp.shape(leaf) for leaf in leaves] for leaves in (drawn, jax.tree.leaves(params)))
-    if given != wanted:
-        raise UsageError(
-            f"`fresh` draws arrays of shapes {given}, but those of the weights are {wanted}: after `neuroml.resize` "
-            "make the rule with a `fresh` of the new size, or without one."
-        )
-    return structure.unflatten(drawn)

@@ -23,7 +23,7 @@ class SproutingState(NamedTuple):
     hyperparameters = ("strength", "duration")
 
     def report(self) -> dict[str, Float[Array, ""]]:
-        """Returns how often a neuron has begun to sprout, and how many are at it."""
+        """Returns how often a neuron has begun to sprout, not counting anew, and how many are at it."""
         now = sum(((left > 0).sum() for left in self.left.values()), jnp.int32(0))
         return {"sprouted": self.begun.astype(jnp.float32), "sprouting": now.astype(jnp.float32)}
 
@@ -33,17 +33,19 @@ def sprouting(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Sprouting: gives neurons born with outgoing weights of zero the variety of a network that was drawn.
 
-        a neuron that hears (w_in_j != 0) and hands on nothing (w_out_j = 0) begins; for `duration` updates
+        a neuron that hears (w_in_j != 0) and hands on nothing (w_out_j = 0) begins, or begins anew;
+        for `duration` updates
             update of w_out_j += strength / sqrt(duration) * fresh w_out_j,     fresh: a new network at each update
 
     A birth so leaves the function as it was, and after `duration` updates the steps have summed up to weights as large
-    as `strength` times those of a network that was drawn, beside what was learnt meanwhile.
+    as `strength` times those of a network that was drawn, beside what was learnt meanwhile. `neuroml.growth`, where it
+    grows where steps are largest, takes these for steps of the optimizer.
 
     Args:
       wiring: names of the axes of the weights (`neuroml.wiring`).
       fresh: `(key) -> params`, draws a new network.
       strength: of the weights put out, in units of those drawn; 0 is inert.
-      duration: updates, >= 1.
+      duration: updates, >= 1, rounded up.
 
     Returns:
       A rule that needs the word `key`. Behind the optimizer, which would divide the steps out, and before a projector,
@@ -51,7 +53,7 @@ def sprouting(
       neuroml.condensate_projector())`, with that as the base of `neuroml.renewal`.
 
     Raises:
-      UsageError: no population between two layers, or a layer without names.
+      UsageError: no population between two layers, a layer without names, or a `fresh` that does not fit the weights.
 
     Reference:
       Axons of adult-born neurons reach their targets over weeks, after their dendrites: Toni and Schinder 2015,
@@ -77,8 +79,9 @@ def sprouting(
     def sprouting(updates, state, params, *, key, **_):
         state = core.live(state, **given)
         found = units.find(wiring, params)
-        state = _seen(state, units.incoming(found, params), units.outgoing(found, params))
-        each = state.strength / jnp.sqrt(jnp.maximum(state.duration, 1))
+        whole = jnp.maximum(jnp.ceil(state.duration), 1)
+        state = _seen(state, whole, units.incoming(found, params), units.outgoing(found, params))
+        each = state.strength / jnp.sqrt(whole)
         share = {name: jnp.where(left > 0, each, 0) for name, left in state.left.items()}
 
         def sprout(steps):
@@ -91,13 +94,12 @@ def sprouting(
     return core.rule(init, sprouting)
 
 
-def _seen(state: SproutingState, entering: dict[str, Array], leaving: dict[str, Array]) -> SproutingState:
+def _seen(state: SproutingState, whole: Array, entering: dict[str, Array], leaving: dict[str, Array]) -> SproutingState:
     """Returns the state in which those have begun who hear and hand on nothing, and those stopped who hear nothing."""
-    duration = jnp.maximum(jnp.ceil(state.duration), 1).astype(jnp.int32)
 
     def after(name: str, left: Array) -> Int[Array, " size"]:
-        begins = (left == 0) & (leaving[name] == 0)
-        return jnp.where(entering[name] != 0, jnp.where(begins, duration, left), 0)
+        left = jnp.where(leaving[name] == 0, whole.astype(jnp.int32), left)
+        return jnp.where(entering[name] != 0, left, 0)
 
     left = {name: after(name, one) for name, one in state.left.items()}
     began = [((one > 0) & (state.left[name] == 0)).sum(dtype=jnp.int32) for name, one in left.items()]

@@ -5,8 +5,9 @@
 Split MNIST, class-incremental, settings of `split_mnist_growth`, tuning seeds and held-out training images. Kept in
 `zeros.json`, by neurons a layer and what is silent at the start: for each seed, accuracy on all tasks at the end, the
 mean accuracy on each task when it had just been learnt, and the share of the head's inputs that its core holds after
-the first task. Rows that are in the file are not run again; delete it to begin anew. Printed: paired differences in
-accuracy from the fixed network. Twelve minutes on one core.
+the first task. Rows that are in the file are not run again; delete it to begin anew, as after a change of settings. For
+another number of seeds it is written anew. Printed: paired differences in accuracy from the fixed network. Twelve
+minutes on one core.
 """
 
 import dataclasses
@@ -74,12 +75,13 @@ def work(seeds: int, out: Path) -> None:
     """Runs what is not in the file yet, and adds it."""
     environment.prepare_jax()
     path, data = out / "zeros.json", sources.load("mnist").held_out()
-    record: dict = {"first_seed": FIRST_SEED, "seeds": seeds, "found": {str(width): {} for width in WIDTHS}}
-    before = json.loads(path.read_text()) if path.exists() else record
-    record = before if before["seeds"] == seeds else record
+    given = {"first_seed": FIRST_SEED, "seeds": seeds}
+    before = json.loads(path.read_text()) if path.exists() else {}
+    record = before if given.items() <= before.items() else {**given, "found": {}}
     trials = {name: ("fixed", {}, silent) for name, silent in SILENT.items()}
     trials |= {name: ("growth", changes, ()) for name, changes in GROWTH.items()}
-    for width, rows in ((width, record["found"][str(width)]) for width in WIDTHS):
+    for width in WIDTHS:
+        rows = record["found"].setdefault(str(width), {})
         for name, (method, changes, silent) in trials.items():
             if name not in rows:
                 rows[name] = trial(data, width, method, changes, silent, seeds)

@@ -24,13 +24,13 @@ TOGETHER = ("condensate_homeostasis", "condensate_shell")
 def lines(path: Path) -> list[str]:
     """Returns a line for each configuration of both together and each of the two alone."""
     groups = by_label(results.latest(results.read(path)))
-    ours = [label for label, group in groups.items() if group[0]["method"] in TOGETHER]
+    of = lambda names: [label for label, group in groups.items() if group[0]["method"] in names]
     return [
-        f"{metric}: {label} - {alone} = {difference}"
+        f"{metric}: {label} - {other} = {difference}"
         for alone, metric in ALONE.items()
-        for label in ours
-        if alone in groups
-        and (difference := comparing.compared(*(comparing.values(groups[one], metric) for one in (label, alone))))
+        for other in of([alone])
+        for label in of(TOGETHER)
+        if (difference := comparing.compared(*(comparing.values(groups[one], metric) for one in (label, other))))
     ]
 
 

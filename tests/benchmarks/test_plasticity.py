@@ -192,6 +192,8 @@ def test_growth_sprouts_where_it_is_told_to():
     assert inert["loss_curve"] == usual["loss_curve"] != sprouted["loss_curve"]
     assert sprouted["report"]["sprouted"][-1] > 0 and "sprouted" not in usual["report"]
     assert sprouted["report"]["born"] == usual["report"]["born"]
+    with pytest.raises(UsageError, match="sprouts=True reaches nobody where pairs=True"):
+        grown(1.0, sprouts=True, pairs=True)
 
 
 @pytest.mark.parametrize("part", ["injury", "severed"])

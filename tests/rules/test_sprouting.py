@@ -53,14 +53,15 @@ def test_it_is_the_sum_of_small_fresh_weights_for_as_long_as_it_lasts():
     assert state.report() == {"sprouted": 2, "sprouting": 0}
 
 
-def test_what_is_put_out_is_as_wide_as_what_is_drawn():
+@pytest.mark.parametrize("duration", [1.2, 50])
+def test_what_is_put_out_is_as_wide_as_what_is_drawn(duration):
     wide = lambda key: {
         "a": {"kernel": jax.random.normal(key, (3, 400))},
         "b": {"kernel": 0.1 * jax.random.normal(jax.random.fold_in(key, 1), (400, 20))},
     }
     names = {"a": {"kernel": ("input", "hidden")}, "b": {"kernel": ("hidden", "output")}}
     params = silent(wide(KEY), "b", range(200))
-    state = neuroml.sprouting(names, wide, duration=50)
+    state = neuroml.sprouting(names, wide, duration=duration)
     step, known = jax.jit(state.update), state.init(params)
     for number in range(60):
         key = jax.random.fold_in(KEY, number)
@@ -105,10 +106,31 @@ def test_a_birth_leaves_the_function_and_its_weights_go_where_no_core_is():
 
 def test_who_sprouts_goes_on_in_a_larger_network():
     _, state = taken(neuroml.sprouting(NAMES, network, duration=9), PARAMS, 2)
-    tx = neuroml.sprouting(NAMES, network, duration=9)
-    _, larger = neuroml.resize(tx, PARAMS, state, NAMES, {"first": 8})
+    wide = lambda key: neuroml.resize(optax.identity(), network(key), optax.EmptyState(), NAMES, {"first": 8})[0]
+    tx = neuroml.sprouting(NAMES, wide, duration=9)
+    params, larger = neuroml.resize(tx, PARAMS, state, NAMES, {"first": 8})
     np.testing.assert_array_equal(larger.left["first"], [0, 7, 0, 0, 7, 0, 0, 0])
     assert larger.report() == state.report()
+    out, larger = tx.update(jax.tree.map(jnp.zeros_like, params), larger, params, key=KEY)
+    np.testing.assert_allclose(out["b"]["kernel"][1], network(KEY)["b"]["kernel"][1] / 3, rtol=1e-6)
+    np.testing.assert_array_equal(larger.left["first"], [0, 8, 0, 0, 8, 0, 0, 0])  # PARAMS had not sprouted
+    with pytest.raises(UsageError, match="`fresh` draws arrays of shapes .*`fresh` of the new size"):
+        neuroml.sprouting(NAMES, network).update(params, larger, params, key=KEY)
+
+
+def test_a_mask_that_hides_what_fresh_draws_is_refused():
+    hidden = jax.tree.map(lambda _: True, PARAMS) | {"a": {"kernel": True, "bias": False}}
+    tx = optax.masked(neuroml.sprouting(NAMES, network), hidden)
+    with pytest.raises(UsageError, match="let no mask hide weights"):
+        tx.update(STILL, tx.init(PARAMS), PARAMS, key=KEY)
+
+
+def test_who_is_silenced_meanwhile_begins_anew():
+    tx = neuroml.sprouting(NAMES, network, duration=9)
+    params, state = taken(tx, PARAMS, 4)
+    np.testing.assert_array_equal(state.left["first"], [0, 5, 0, 0, 5, 0])
+    _, state = tx.update(STILL, state, silent(params, "b", [4]), key=KEY)
+    np.testing.assert_array_equal(state.left["first"], [0, 4, 0, 0, 8, 0])
 
 
 @pytest.mark.parametrize("duration", [0.0, 0.3, 1])
