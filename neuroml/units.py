@@ -147,17 +147,20 @@ def pull(
 
 
 def fitting(fresh: Any, params: Any) -> Any:
-    """Returns fresh weights in the structure of the weights, whose shapes they must have.
+    """Returns fresh weights in the structure of the weights, whose shapes they must have, but those that are hidden.
 
     Raises:
-      UsageError: they do not, in a network that was resized, or of which a mask hides some.
+      UsageError: they have other shapes, as in a network that was resized.
     """
     drawn, structure = jax.tree.leaves(fresh), jax.tree.structure(params)
+    every = jax.tree.leaves(params, is_leaf=core.is_hidden)  # `optax.masked` may hide weights that `fresh` draws
+    if len(drawn) == len(every):
+        drawn = [new for new, weight in zip(drawn, every, strict=True) if not core.is_hidden(weight)]
     given, wanted = ([jnp.shape(leaf) for leaf in leaves] for leaves in (drawn, jax.tree.leaves(params)))
     if given != wanted:
         raise UsageError(
             f"`fresh` draws arrays of shapes {given}, but those of the weights are {wanted}: after `neuroml.resize` "
-            "make the rule with a `fresh` of the new size, and let no mask hide weights from it that `fresh` draws."
+            "make the rule with a `fresh` of the new size; from a rule behind a mask, hide single arrays."
         )
     return structure.unflatten(drawn)
 

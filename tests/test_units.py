@@ -120,6 +120,15 @@ def test_a_smaller_share_is_a_part_of_the_way_and_none_is_no_change():
     jax.tree.map(np.testing.assert_array_equal, nothing, STEPS)
 
 
+def test_fresh_weights_of_what_a_mask_hides_are_left_out():
+    mask = jax.tree.map(lambda _: True, PARAMS) | {"a": {"kernel": True, "bias": False}}
+    seen = lambda tree: jax.tree.map(lambda shown, leaf: leaf if shown else optax.MaskedNode(), mask, tree)
+    share = {"first": jnp.array([0.0, 1.0, 0.3, 0.0, 1.0])}
+    pulled = units.pull(FOUND, seen(STEPS), seen(PARAMS), FRESH, share)
+    expected = seen(units.pull(FOUND, STEPS, PARAMS, FRESH, share))
+    jax.tree.map(np.testing.assert_array_equal, pulled, expected)
+
+
 def test_a_weight_between_two_new_neurons_is_the_later_ones():
     both = {"first": jnp.ones(5), "second": jnp.array([1.0, 0, 0, 0])}
     after = optax.apply_updates(PARAMS, units.pull(FOUND, STEPS, PARAMS, FRESH, both))

@@ -1,9 +1,9 @@
-"""Paired comparisons of networks that grow with fixed ones of the same width, over the same seeds.
+"""Paired comparisons of networks that grow with fixed ones of the same width, and with growth that does not sprout.
 
     python -m paper_repro.growth.compare
 
 Differences in accuracy at the end, in points, with 95 % intervals and the p value of Student's paired t-test, not
-corrected for the number of comparisons. A seed of which either run diverged is left out.
+corrected for the number of comparisons. Over the same seeds; one of which either run diverged is left out.
 """
 
 import sys
@@ -25,14 +25,15 @@ FILES = (
 
 
 def lines(path: Path) -> list[str]:
-    """Returns a line for each width and each setting of growth in a file."""
+    """Returns a line for each width and each setting of growth in a file, two where it sprouts."""
     named = lambda record: (record["config"]["protocol"]["hidden"][0], name_of(record))
     groups = comparing.by_name(results.latest(results.read(path)), named)
     found = {key: comparing.values(group, "accuracy") for key, group in sorted(groups.items())}
     return [
-        f"{width} neurons: {setting} - fixed = {difference}"
+        f"{width} neurons: {setting} - {other} = {difference}"
         for (width, setting), ours in found.items()
-        if setting != "fixed" and (difference := comparing.compared(ours, found.get((width, "fixed"), {})))
+        for other in ("fixed", setting.split(" sprouts=")[0])
+        if setting != other and (difference := comparing.compared(ours, found.get((width, other), {})))
     ]
 
 

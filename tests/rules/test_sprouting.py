@@ -118,11 +118,17 @@ def test_who_sprouts_goes_on_in_a_larger_network():
         neuroml.sprouting(NAMES, network).update(params, larger, params, key=KEY)
 
 
-def test_a_mask_that_hides_what_fresh_draws_is_refused():
-    hidden = jax.tree.map(lambda _: True, PARAMS) | {"a": {"kernel": True, "bias": False}}
-    tx = optax.masked(neuroml.sprouting(NAMES, network), hidden)
-    with pytest.raises(UsageError, match="let no mask hide weights"):
-        tx.update(STILL, tx.init(PARAMS), PARAMS, key=KEY)
+def test_behind_a_mask_fresh_weights_are_those_of_the_layers_that_are_seen():
+    mask = jax.tree.map(lambda _: True, PARAMS) | {"a": {"kernel": True, "bias": False}}
+    rule = neuroml.sprouting(NAMES, network)
+    tx = optax.masked(rule, mask)
+    out, _ = tx.update(STILL, tx.init(PARAMS), PARAMS, key=KEY)
+    expected, _ = rule.update(STILL, rule.init(PARAMS), PARAMS, key=KEY)
+    jax.tree.map(np.testing.assert_array_equal, out, expected)
+    assert out["b"]["kernel"][1].all()
+    whole = optax.masked(rule, {"a": True, "b": True, "c": False})
+    with pytest.raises(UsageError, match="hide single arrays|no population"):
+        whole.update(STILL, whole.init(PARAMS), PARAMS, key=KEY)
 
 
 def test_who_is_silenced_meanwhile_begins_anew():
