@@ -22,6 +22,7 @@ DASHES = ("-", "--", ":", "-.", (0, (6, 1)), (0, (1, 3)))
 # What the others are held against has no colour, and lies on top, in dashes that hide nothing.
 BOUNDS = {"joint": ("black", "--"), "naive": ("#666666", ":")}
 # Methods take the places in turn, so that those of one line differ most. Append only: a place is a colour.
+# Some places are those of methods to come.
 METHODS = (
     *("ewc", "er", "lwf", "si", "derpp", "condensate"),
     *("mas", "agem", "icarl", "gem", "er_ace", "sleep"),

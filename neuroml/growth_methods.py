@@ -28,9 +28,9 @@ def _growing(at: Situation, given: Settings) -> Learner:
         return growing.reserve(params, names, given["alive_percent"] / 100), state
 
     fresh = lambda key: network.init(key)[0]
-    if given["sprouts"] and given["pairs"]:
-        raise UsageError("sprouts=True reaches nobody where pairs=True: neurons born in pairs hand on weights at once.")
     if given["sprouts"]:
+        if given["pairs"]:
+            raise UsageError("sprouts=True reaches nobody where pairs=True: they hand on weights at once. Drop either.")
         puts_out = sprouting(names, fresh, given["sprouting"], duration=given["maturity"])
         at = at._replace(optimizer=optax.chain(at.optimizer, puts_out))
     shared = ("number", "patience", "youth_gain", "maturity", "apoptosis", "when", "where", "directions")

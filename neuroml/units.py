@@ -147,20 +147,21 @@ def pull(
 
 
 def fitting(fresh: Any, params: Any) -> Any:
-    """Returns fresh weights in the structure of the weights, whose shapes they must have, but those that are hidden.
+    """Returns fresh weights in the structure of the weights, without those that `optax.masked` hides.
 
     Raises:
-      UsageError: they have other shapes, as in a network that was resized.
+      UsageError: they have other shapes than the weights, as in a network that was resized.
     """
+    hidden = [core.is_hidden(weight) for weight in jax.tree.leaves(params, is_leaf=core.is_hidden)]
+    if any(hidden):
+        seen = lambda weight, new: weight if core.is_hidden(weight) else new
+        fresh = jax.tree.map(seen, params, fresh, is_leaf=core.is_hidden)
     drawn, structure = jax.tree.leaves(fresh), jax.tree.structure(params)
-    every = jax.tree.leaves(params, is_leaf=core.is_hidden)  # `optax.masked` may hide weights that `fresh` draws
-    if len(drawn) == len(every):
-        drawn = [new for new, weight in zip(drawn, every, strict=True) if not core.is_hidden(weight)]
     given, wanted = ([jnp.shape(leaf) for leaf in leaves] for leaves in (drawn, jax.tree.leaves(params)))
     if given != wanted:
         raise UsageError(
             f"`fresh` draws arrays of shapes {given}, but those of the weights are {wanted}: after `neuroml.resize` "
-            "make the rule with a `fresh` of the new size; from a rule behind a mask, hide single arrays."
+            "make the rule with a `fresh` of the new size."
         )
     return structure.unflatten(drawn)
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 
 from benchmarks.groups import Key, grouped
 from benchmarks.results import Record
@@ -48,3 +49,10 @@ def compared(ours: Mapping[int, float | None], theirs: Mapping[int, float | None
         return None
     spread = f"[{it.low:.2f}, {it.high:.2f}], p = {it.p_value:.3f}"
     return f"{it.difference:.2f} {spread}, {len(used)} of {len(common)} seeds"
+
+
+def report(home: Path, names: Iterable[str], lines: Callable[[Path], Iterable[str]]) -> None:
+    """Prints the lines that are made of each result file, behind its name."""
+    for name in names:
+        for line in lines(home / name):
+            print(f"{name}, {line}")

@@ -105,15 +105,15 @@ def test_rivals_are_held_against_the_projector_on_the_seeds_that_both_have(tmp_p
 
 def test_both_together_are_held_against_what_each_alone_is_for(tmp_path):
     named = {"condensate_projector": (0.6, 0.5), "homeostasis": (0.1, 0.9), "condensate_shell": (0.7, 0.8)}
+    metrics = lambda seed, kept, learnt: {"accuracy": kept + 0.01 * seed, "online_accuracy": learnt + 0.02 * seed}
     rows = [
-        record(name, seed=seed, accuracy=kept + 0.01 * seed * (name == "condensate_shell"))
-        | {"metrics": {"accuracy": kept + 0.01 * seed * (name == "condensate_shell"), "online_accuracy": learnt}}
-        for name, (kept, learnt) in named.items()
+        record(name, seed=seed) | {"metrics": metrics(seed if name == "condensate_shell" else 0, *both)}
+        for name, both in named.items()
         for seed in range(3)
     ]
     kept, learnt = plasticity_compare.lines(write(tmp_path / "a.jsonl", rows))
     assert kept.startswith("accuracy: condensate_shell - condensate_projector = 11.00 [")
-    assert learnt.startswith("online_accuracy: condensate_shell - homeostasis = -10.00 [")
+    assert learnt.startswith("online_accuracy: condensate_shell - homeostasis = -8.00 [")
 
 
 def test_zeros_runs_only_what_its_file_lacks_and_all_of_it_for_another_number_of_seeds(tmp_path, monkeypatch):

@@ -34,14 +34,11 @@ from paper_repro import comparing, scripts
 HOME = Path(__file__).parent / "results"
 WIDTHS = (25, 100)
 SILENT: Mapping[str, tuple[str, ...]] = {"nothing": (), "hidden_1": ("hidden_1",), "both": ("hidden_0", "hidden_1")}
-GROWTH = {"growth": {}, "growth at once": {"growth.number": 64.0, "growth.patience": 1.0}}
+GROWTH: dict[str, dict] = {"growth": {}, "growth at once": {"growth.number": 64.0, "growth.patience": 1.0}}
 SPROUTING = ((30.0, 1.0), (100.0, 1.0), (300.0, 1.0), (100.0, 0.5))  # steps, strength
-GROWTH |= {
-    f"growth sprouting {strength:g} in {steps:g} steps": {
-        **{"growth.sprouts": True, "growth.maturity": steps, "growth.sprouting": strength},
-    }
-    for steps, strength in SPROUTING
-}
+for _steps, _strength in SPROUTING:
+    _changes = {"growth.sprouts": True, "growth.maturity": _steps, "growth.sprouting": _strength}
+    GROWTH[f"growth sprouting {_strength:g} in {_steps:g} steps"] = _changes
 
 
 def silenced(network: neuroml.Network, populations: Sequence[str]) -> neuroml.Network:

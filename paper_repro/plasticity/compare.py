@@ -36,9 +36,7 @@ def lines(path: Path) -> list[str]:
 
 def work() -> None:
     """Prints the comparisons of all files."""
-    for name in FILES:
-        for line in lines(HOME / name):
-            print(f"{name}, {line}")
+    comparing.report(HOME, FILES, lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
