@@ -15,6 +15,7 @@ from neuroml.interventions import injured
 from neuroml.learner import Learner, Task
 from neuroml.method import Method
 from neuroml.methods import methods
+from neuroml.modules.network import standardized
 from neuroml.streams import scenarios
 from neuroml.streams.scenarios import Maker
 
@@ -91,12 +92,13 @@ class Job:
 def network_of(suite: Suite, method: Method) -> Callable[[tuple[int, ...], int], neuroml.Network]:
     """Returns what makes the network of a suite and method for an image shape and a number of outputs."""
     settings = {"initialization": suite.initialization, **method.architecture}
+    scaled = lambda network: standardized(network, *suite.standardized)
     if suite.network == "mlp":
-        return lambda shape, outputs: neuroml.mlp(shape, suite.hidden, outputs, **settings)
+        return lambda shape, outputs: scaled(neuroml.mlp(shape, suite.hidden, outputs, **settings))
     if suite.network == "cnn":
         if method.architecture:
             raise UsageError(f"{method.summary!r} is for dense networks, and {suite.name} has network='cnn'.")
-        return lambda shape, outputs: neuroml.cnn((shape[0], shape[1], shape[2]), outputs=outputs, **settings)
+        return lambda shape, outputs: scaled(neuroml.cnn((shape[0], shape[1], shape[2]), outputs=outputs, **settings))
     raise unknown("network", suite.network, NETWORKS)
 
 
@@ -126,9 +128,11 @@ def maker_of(suite: Suite, scenario: str) -> Maker:
         given = {} if suite.examples is None else {"examples": suite.examples}
         base = scenarios.random_labels(suite.tasks, **given)
     elif suite.stream == "permuted":
-        base = scenarios.permuted(suite.tasks, scenario, pad=suite.pad, examples=suite.examples)
+        own = {"pad": suite.pad, "examples": suite.examples, "shared_head": suite.shared_head}
+        base = scenarios.permuted(suite.tasks, scenario, **own)
     elif suite.stream == "rotated":
-        base = scenarios.rotated(suite.tasks, scenario, interpolation=suite.interpolation or "bilinear")
+        own = {"interpolation": suite.interpolation or "bilinear", "shared_head": suite.shared_head}
+        base = scenarios.rotated(suite.tasks, scenario, **own)
     else:
         base = scenarios.split(suite.tasks, scenario, ordered=suite.ordered)
     return base if suite.window is None else scenarios.blended(base, suite.window)

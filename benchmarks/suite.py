@@ -14,14 +14,17 @@ NETWORKS = ("mlp", "cnn")
 
 # Fields that `--set` may not touch: they have options of their own, or are not numbers.
 _TABLES = ("hyperparameters", "options", "grids", "batch_sizes")
-YOUNG = ("ordered", "interpolation", "examples", "conditioning", "injury", "severed", "injury_at")
+YOUNG = (
+    *("ordered", "interpolation", "examples", "shared_head", "standardized"),
+    *("conditioning", "injury", "severed", "injury_at"),
+)
 MEASURES = ("accuracy", "online_accuracy")
 # Fields that only some streams and networks read: to set them anywhere else would do nothing.
 _READ = {
     "stream": {
         "split": ("ordered",),
-        "permuted": ("pad", "examples"),
-        "rotated": ("interpolation",),
+        "permuted": ("pad", "examples", "shared_head"),
+        "rotated": ("interpolation", "shared_head"),
         "label_permuted": ("examples",),
         "random_labels": ("examples",),
     },
@@ -46,7 +49,9 @@ class Suite:
     pad: int = 0  # pixels added at each edge before a permutation
     examples: int | None = None  # training images of a task of a repeated stream; None: all
     window: int | None = None  # examples over which tasks blend into each other; None: boundaries are given
+    shared_head: bool = False  # of a repeated stream: told which task it is, all tasks answer on the same outputs
     scenarios: tuple[str, ...] = ("task", "domain", "class")
+    standardized: tuple[float, float] = (0.0, 1.0)  # mean and deviation that every pixel in [0, 1] is taken to have
     network: str = "mlp"
     hidden: tuple[int, ...] = (400, 400)
     initialization: str = "torch"
@@ -85,6 +90,8 @@ class Suite:
         for name in ("injury", "severed"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{name}={getattr(self, name)} is a share of what is destroyed: between 0 and 1.")
+        if len(self.standardized) != 2 or not self.standardized[1] > 0:
+            raise UsageError(f"standardized={self.standardized} should be a mean and a deviation above 0.")
         if self.measure not in MEASURES:
             raise unknown("measure", self.measure, MEASURES)
 
@@ -101,7 +108,8 @@ class Suite:
         leave_out += [name for name in ("evaluation", "inspected") if getattr(self, name) == getattr(usual, name)]
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         # Fields younger than the first results are named only where they are set: an old result stays what it was.
-        young = {name for name in YOUNG if not fields[name]}
+        usually = {field.name: field.default for field in dataclasses.fields(self)}
+        young = {name for name in YOUNG if fields[name] == usually[name]}
         return {name: value for name, value in fields.items() if name not in {*leave_out, *young}}
 
 

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from neuroml.modules.gated import ActiveDendrites, KWinners
     from neuroml.modules.growable import GrowableConv, GrowableDense
     from neuroml.modules.homeostatic import StreamingNorm, crelu
-    from neuroml.modules.network import Network, from_linen, from_nnx
+    from neuroml.modules.network import Network, from_linen, from_nnx, standardized
     from neuroml.modules.reference import cnn, mlp
     from neuroml.renewing import renewal
     from neuroml.resizing import resize
@@ -186,7 +186,7 @@ _HOMES = {
     **dict.fromkeys(("ActiveDendrites", "KWinners"), "modules.gated"),
     **dict.fromkeys(("GrowableConv", "GrowableDense"), "modules.growable"),
     **dict.fromkeys(("StreamingNorm", "crelu"), "modules.homeostatic"),
-    **dict.fromkeys(("Network", "from_linen", "from_nnx"), "modules.network"),
+    **dict.fromkeys(("Network", "from_linen", "from_nnx", "standardized"), "modules.network"),
     **dict.fromkeys(("cnn", "mlp"), "modules.reference"),
     **{name: f"rules.{name}" for name in _RULES},
     "spectral_regularization": "rules.spectral",
@@ -281,6 +281,7 @@ __all__ = [
     "spare_young",
     "spectral_regularization",
     "sprouting",
+    "standardized",
     "streams",
     "surprise",
     "surprise_rate",

@@ -4,6 +4,8 @@ A recipe says how to build its Optax transformation from numeric hyperparameters
 a sweep is a vmap) and static options, and what it needs from the stream.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -64,7 +66,8 @@ def _si_on_surprise(at: Situation, given: Settings):
 
 
 def _si_rule(given: Settings):
-    return si(given["strength"], damping=given["damping"], clip_negative=bool(given["clip_negative"]))
+    own = {name: given[name] for name in ("damping", "ceiling")}
+    return si(given["strength"], clip_negative=bool(given["clip_negative"]), **own)
 
 
 def _mas(at: Situation, given: Settings):
@@ -114,8 +117,9 @@ def _output_sensitivity(given: Settings):
     return lambda predict, params, examples, key: sensitivity(predict, params, examples)
 
 
-_SI = {"strength": 1.0, "damping": 0.1}
+_SI = {"strength": 1.0, "damping": 0.1, "ceiling": math.inf}
 _SI_OPTIONS = {"clip_negative": True}
+_SI_YOUNG = {"ceiling": math.inf}
 
 methods: dict[str, Method] = {
     **condensate_methods.methods,
@@ -172,18 +176,27 @@ methods: dict[str, Method] = {
         hyperparameters={"strength": 100.0, "decay": 1.0},
         options={"steps": 100},
     ),
-    "si": Method("synaptic intelligence", _si, hyperparameters=_SI, options=_SI_OPTIONS, boundaries=always),
+    "si": Method(
+        "synaptic intelligence",
+        _si,
+        hyperparameters=_SI,
+        options=_SI_OPTIONS,
+        boundaries=always,
+        young=_SI_YOUNG,
+    ),
     "si_every": Method(
         "SI that consolidates every so many steps",
         _si_every,
         hyperparameters=_SI,
         options={**_SI_OPTIONS, "steps": 100},
+        young=_SI_YOUNG,
     ),
     "si_on_surprise": Method(
         "SI that consolidates when the loss jumps",
         _si_on_surprise,
         hyperparameters={**_SI, "ratio": 2.0, "margin": 0.2},
         options=_SI_OPTIONS,
+        young=_SI_YOUNG,
     ),
     "mas": Method(
         "memory aware synapses",

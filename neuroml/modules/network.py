@@ -142,6 +142,29 @@ def from_linen(module: linen.Module, example: Any, **init_kwargs: Any) -> Networ
     return Network(init, apply, capture)
 
 
+def standardized(network: Network, mean: float, deviation: float) -> Network:
+    """Returns the network behind inputs that are moved and scaled by two constants: `(x - mean) / deviation`.
+
+    Args:
+      network: any network.
+      mean: of an input, over all of its features; 0 with a deviation of 1 is inert.
+      deviation: > 0.
+
+    >>> network = from_nnx(lambda rngs: nnx.Linear(3, 2, rngs=rngs))
+    >>> params, _ = network.init(jax.random.key(0))
+    >>> x = jax.numpy.full((1, 3), 0.4)
+    >>> outputs, _ = standardized(network, 0.4, 0.3).apply(params, {}, x)
+    >>> outputs.tolist()                                            # an input of zero: the bias
+    [[0.0, 0.0]]
+    """
+    if not deviation > 0:
+        raise UsageError(f"deviation={deviation} must be above 0.")
+    if (mean, deviation) == (0, 1):
+        return network
+    behind = lambda call: lambda params, state, x, **given: call(params, state, (x - mean) / deviation, **given)
+    return network._replace(apply=behind(network.apply), capture=behind(network.capture))
+
+
 def _pure(model: nnx.Module) -> tuple[dict, dict]:
     _, params, rest = nnx.split(model, nnx.Param, ...)
     return nnx.to_pure_dict(params), nnx.to_pure_dict(rest)

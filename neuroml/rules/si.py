@@ -21,17 +21,23 @@ class SIState(NamedTuple):
     strength: jax.Array  # ()
     damping: jax.Array  # ()
     clip_negative: jax.Array  # (), bool
+    ceiling: jax.Array  # ()
 
     def settled(self, params: Any) -> Any:
         """Returns the credit including the step from `last_params` to `params`."""
         return quadratic.credited(self.credit, self.last_grads, params, self.last_params)
 
-    hyperparameters = ("strength", "damping")
+    @property
+    def weighed(self) -> Any:
+        """Returns the importance as far as it counts."""
+        return jax.tree.map(lambda earned: jnp.minimum(earned, self.ceiling), self.importance)
+
+    hyperparameters = ("strength", "damping", "ceiling")
     anchors = ("anchor", "last_params")
 
     def penalty(self, params: Any, **_: Any) -> jax.Array:
-        """Returns `strength * sum_i importance_i * (params_i - anchor_i)**2`."""
-        return quadratic.penalty(params, self.anchor, self.importance, self.strength)
+        """Returns `strength * sum_i min(importance_i, ceiling) * (params_i - anchor_i)**2`."""
+        return quadratic.penalty(params, self.anchor, self.weighed, self.strength)
 
     def consolidate(self, params: Any, **_: Any) -> "SIState":
         """Turns the credit earned since the last call into importance, and anchors the weights where they are."""
@@ -53,7 +59,7 @@ class SIState(NamedTuple):
 
 
 def si(
-    strength: ArrayLike, *, damping: ArrayLike = 0.1, clip_negative: bool = True
+    strength: ArrayLike, *, damping: ArrayLike = 0.1, clip_negative: bool = True, ceiling: ArrayLike = jnp.inf
 ) -> optax.GradientTransformationExtraArgs:
     r"""Synaptic intelligence: weights are held in proportion to the loss that their movement removed.
 
@@ -61,13 +67,14 @@ def si(
 
         credit_i      = \sum_steps -gradient_i * step_i
         importance_i += credit_i / ((params_i - anchor_i)^2 + damping)
-        penalty       = strength * \sum_i importance_i (params_i - anchor_i)^2
+        penalty       = strength * \sum_i min(importance_i, ceiling) (params_i - anchor_i)^2
 
     Args:
       strength: how hard the weights are held (the paper's c); >= 0.
       damping: > 0, keeps the division finite where a weight hardly moved (the paper's xi).
       clip_negative: leaves out negative credit; the paper's equation does not. Without it an importance can be
         negative, and its weight is then pushed away from the anchor.
+      ceiling: > 0, as much as an importance counts at most (Avalanche: 0.001); the default is the paper's equation.
 
     Returns:
       A rule. Put it first in the chain: the gradient that it sees is then that of the loss alone.
@@ -102,12 +109,13 @@ def si(
             strength=core.leaf(strength),
             damping=core.leaf(damping),
             clip_negative=core.leaf(clip_negative, bool),
+            ceiling=core.leaf(ceiling),
         )
 
     def si(updates, state, params, **_):
-        state = core.live(state, strength=strength, damping=damping)
+        state = core.live(state, strength=strength, damping=damping, ceiling=ceiling)
         kept = jax.tree.map(lambda u, old: u.astype(old.dtype), updates, state.last_grads)
-        pulled = quadratic.pull(updates, params, state.anchor, state.importance, state.strength)
+        pulled = quadratic.pull(updates, params, state.anchor, state.weighed, state.strength)
         return pulled, state._replace(credit=state.settled(params), last_params=params, last_grads=kept)
 
     return core.rule(init, si)

@@ -17,7 +17,14 @@ from neuroml.streams.stream import Stream
 INTERPOLATION = {"nearest": 0, "bilinear": 1}
 
 
-def permuted(tasks: int = 10, scenario: str = "domain", *, pad: int = 0, examples: int | None = None) -> Maker:
+def permuted(
+    tasks: int = 10,
+    scenario: str = "domain",
+    *,
+    pad: int = 0,
+    examples: int | None = None,
+    shared_head: bool = False,
+) -> Maker:
     """Shuffles the pixels of every image by one random permutation a task; all classes occur in all tasks.
 
     Args:
@@ -26,6 +33,8 @@ def permuted(tasks: int = 10, scenario: str = "domain", *, pad: int = 0, example
       pad: pixels of zeros added at each edge before the shuffle (van de Ven: 2, so that MNIST is 32 x 32).
       examples: training images of a task: the next so many of endless passes over all, each pass in a new random order
         (Elsayed and Mahmood 2024: 5,000). Default: all of them.
+      shared_head: in the scenario "task", the tasks share their outputs and the network is only told which one it is
+        (Masse et al. 2018).
     """
     if pad < 0:
         raise UsageError(f"pad={pad} must not be negative.")
@@ -40,15 +49,20 @@ def permuted(tasks: int = 10, scenario: str = "domain", *, pad: int = 0, example
         pixels = images.reshape(images.shape[0], -1, images.shape[-1])
         return jnp.take_along_axis(pixels, permutation[:, :, None], axis=1).reshape(images.shape)
 
-    return _repeated(tasks, scenario, settings, view, examples)
+    return _repeated(tasks, scenario, settings, view, examples, shared_head)
 
 
 def rotated(
-    tasks: int = 20, scenario: str = "domain", *, largest: float = 180.0, interpolation: str = "bilinear"
+    tasks: int = 20,
+    scenario: str = "domain",
+    *,
+    largest: float = 180.0,
+    interpolation: str = "bilinear",
+    shared_head: bool = False,
 ) -> Maker:
     """Turns every image by one angle a task, uniform in [0, `largest`) degrees, in the image's dtype.
 
-    Pixels are taken from between four others, "bilinear", or from the "nearest" one.
+    Pixels are taken from between four others, "bilinear", or from the "nearest" one. `shared_head` as in `permuted`.
     """
     if not 0 <= largest < math.inf:
         raise UsageError(f"largest={largest} must be a number of degrees, at least 0.")
@@ -59,7 +73,8 @@ def rotated(
     def settings(data, key):
         return jax.random.uniform(key, (tasks,), maxval=jnp.deg2rad(largest))
 
-    return _repeated(tasks, scenario, settings, lambda images, angle: jax.vmap(turn)(images, angle))
+    view = lambda images, angle: jax.vmap(turn)(images, angle)
+    return _repeated(tasks, scenario, settings, view, shared_head=shared_head)
 
 
 def label_permuted(tasks: int = 10, *, examples: int | None = None) -> Maker:
@@ -123,15 +138,25 @@ def _one_class_an_image(data: Dataset) -> Dataset:
     return dataclasses.replace(data, train_y=own, test_x=data.train_x, test_y=own, test_counts=data.train_counts)
 
 
-def _repeated(tasks: int, scenario: str, settings: Callable, view: Callable, examples: int | None = None) -> Maker:
+def _repeated(
+    tasks: int,
+    scenario: str,
+    settings: Callable,
+    view: Callable,
+    examples: int | None = None,
+    shared_head: bool = False,
+) -> Maker:
     """All data, or the next so many `examples`, in every task, seen through a view of its own."""
     check(scenario)
+    if shared_head and scenario == "class":
+        raise UsageError("shared_head is for tasks that are told apart; class-incrementally each has its own outputs.")
     _check_numbers(tasks=tasks, examples=examples)
+    answers = "domain" if shared_head else scenario
 
     def make(data: Dataset, key: PRNGKeyArray) -> Stream:
         data, train, test = on_device(data), sum(data.train_counts), sum(data.test_counts)
-        outputs = data.classes * (1 if scenario == "domain" else tasks)
-        active, seen = heads(scenario, tasks, data.classes, outputs)
+        outputs = data.classes * (1 if answers == "domain" else tasks)
+        active, seen = heads(answers, tasks, data.classes, outputs)
         width = train if examples is None else examples
         index = _in_turn(key, train, tasks, width) if examples else jnp.tile(jnp.arange(train), (tasks, 1))
         offset = jnp.arange(tasks)[:, None] * data.classes

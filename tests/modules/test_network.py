@@ -8,6 +8,7 @@ import orbax.checkpoint as ocp
 import pytest
 from flax import linen, nnx
 
+import neuroml
 from neuroml.errors import UsageError
 from neuroml.modules.network import Network, from_linen, from_nnx
 
@@ -272,3 +273,18 @@ def test_a_network_made_by_hand_has_no_capture():
     network = Network(init=lambda key: ({}, {}), apply=lambda params, state, x: (x, state))
     with pytest.raises(UsageError, match="from_nnx"):
         network.capture({}, {}, X)
+
+
+def test_standardized_inputs_reach_the_same_weights():
+    plain = neuroml.mlp((4, 4, 1), [8], 3)
+    moved = neuroml.standardized(plain, 0.1, 0.3)
+    params, state = plain.init(jax.random.key(0))
+    x = jax.random.uniform(jax.random.key(1), (5, 4, 4, 1))
+    np.testing.assert_array_equal(moved.apply(params, state, x)[0], plain.apply(params, state, (x - 0.1) / 0.3)[0])
+    seen = moved.capture(params, state, x)[2]
+    np.testing.assert_array_equal(
+        jax.tree.leaves(seen)[0], jax.tree.leaves(plain.capture(params, state, (x - 0.1) / 0.3)[2])[0]
+    )
+    assert neuroml.standardized(plain, 0.0, 1.0) is plain
+    with pytest.raises(UsageError, match=r"deviation=0\.0"):
+        neuroml.standardized(plain, 0.1, 0.0)

@@ -114,3 +114,23 @@ def test_credit_is_summed_in_float32():
 
     state, _ = jax.lax.scan(walk, state, jnp.ones(1000, jnp.bfloat16))
     np.testing.assert_allclose(state.credit, 1 + 999 * 2.0**-10, rtol=1e-6)
+
+
+def test_no_importance_counts_more_than_the_ceiling_and_none_is_lost():
+    def held(ceiling):
+        tx = neuroml.si(2.0, clip_negative=False, ceiling=ceiling)
+        state = tx.init(START)
+        _, state = tx.update(jax.grad(loss)(START), state, START)
+        moved = jax.tree.map(lambda w: w - 0.1, START)
+        state = neuroml.consolidate(state, moved)
+        away = jax.tree.map(lambda w: w + 1.0, moved)
+        pull, _ = tx.update(jax.tree.map(jnp.zeros_like, START), state, away)
+        return state.importance, pull, neuroml.penalty(state, away)
+
+    importance, pull, penalty = held(jnp.inf)
+    low = float(np.median(jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(importance)])))
+    kept, capped, cheaper = held(low)
+    jax.tree.map(np.testing.assert_array_equal, kept, importance)
+    jax.tree.map(lambda p, i: np.testing.assert_allclose(p, 4 * np.minimum(i, low), rtol=1e-5), capped, importance)
+    assert float(cheaper) < float(penalty)
+    jax.tree.map(lambda p, i: np.testing.assert_allclose(p, 4 * i, rtol=1e-5), pull, importance)

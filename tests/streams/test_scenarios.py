@@ -198,6 +198,15 @@ def test_repeated_streams_give_each_task_its_outputs(scenario):
         np.testing.assert_array_equal(stream.seen[task], owner <= task if scenario == "class" else owner >= 0)
 
 
+@pytest.mark.parametrize("make", [scenarios.permuted, scenarios.rotated])
+def test_tasks_that_share_a_head_are_told_apart_and_answer_alike(make):
+    key = jax.random.key(0)
+    told, untold = make(3, "task", shared_head=True)(DATA, key), make(3, "domain")(DATA, key)
+    assert (told.scenario, told.outputs, untold.outputs) == ("task", DATA.classes, DATA.classes)
+    for name in ("labels", "active", "seen", "settings", "index"):
+        np.testing.assert_array_equal(getattr(told, name), getattr(untold, name))
+
+
 def test_rotated_turns_by_the_angle_of_the_task():
     stream, train, _ = look(ROTATED, 0)
     images = np.asarray(DATA.train_x)
@@ -447,6 +456,8 @@ def test_no_test_image_is_shown_in_training(maker):
         (lambda: scenarios.permuted(0), ("tasks=0",)),
         (lambda: scenarios.permuted(2, pad=-1), ("pad=-1",)),
         (lambda: scenarios.permuted(2, "tasks"), ("'tasks'", "'task'")),
+        (lambda: scenarios.permuted(2, "class", shared_head=True), ("shared_head", "class")),
+        (lambda: scenarios.rotated(2, "class", shared_head=True), ("shared_head", "class")),
         (lambda: scenarios.rotated(-1), ("tasks=-1",)),
         (lambda: scenarios.rotated(largest=-90.0), ("largest=-90.0",)),
         (lambda: scenarios.rotated(largest=float("nan")), ("largest=nan",)),
