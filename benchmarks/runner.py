@@ -10,7 +10,8 @@ from benchmarks import results
 from benchmarks.jobs import Job
 from benchmarks.records import record_of
 from neuroml.errors import UsageError
-from neuroml.running import choose_modes, devices_for, run
+from neuroml.programs import devices_for
+from neuroml.running import choose_modes, run
 from neuroml.streams.dataset import Dataset
 
 

@@ -5,10 +5,10 @@
     ... --methods si --set epochs=20 --set learning_rate=5e-4 --set hidden=2000,2000
     ... --scenario task --methods xdg,xdg_si --set iterations=3906 --set learning_rate=1e-3 --set hidden=2000,2000
 
-Two hidden layers of 2,048 ReLU units, Adam, batches of 256, one head; five passes over each of ten
-permutations at a learning rate of 3e-6, which their search found best for a plain network. SI takes 20 passes, c = 0.1,
-damping 0.1, as in `experiments/si_prototype.py` there (commit 2e95369). Nobody says which permutation it is, but to XdG,
-in the scenario "task", where the head is still one. Its settings are those of Masse, Grant and Freedman 2018
+Two hidden layers of 2,048 ReLU units, Adam, batches of 256, one head; five passes over each of ten permutations at a
+learning rate of 3e-6, which their search found best for a plain network. SI takes 20 passes, c = 0.1, damping 0.1, as
+in `experiments/si_prototype.py` there (commit 2e95369). Nobody says which permutation it is, but to XdG, in the
+scenario "task", where the head is still one. Its settings are those of Masse, Grant and Freedman 2018
 (`run_models.py` of their code), who also drop half of the neurons at random in training; nothing here does.
 
 Not run: 100 TFLOP a seed for the first command, 650, 430 and 335 for the others, at some 0.1 TFLOP/s of 2 CPU cores. To

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, PRNGKeyArray
 
-from neuroml import units
+from neuroml import surgery, units
 from neuroml.errors import UsageError
 from neuroml.learner import Learner, LearnerState, Task, around, make_learner
 
@@ -157,7 +157,7 @@ def _silenced(task: Task, off: dict[str, Array]) -> Task:
     network = task.network
 
     def cut(params):
-        gone = units.entering(populations(task, params), params, off)
+        gone = surgery.entering(populations(task, params), params, off)
         return jax.tree.map(lambda leaf, silent: jnp.where(silent, 0, leaf), params, gone)
 
     apply = lambda params, *rest: network.apply(cut(params), *rest)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, PRNGKeyArray
 
-from neuroml import projection, units
+from neuroml import projection, surgery, units
 from neuroml.errors import UsageError, unknown
 from neuroml.wiring import is_names, spread
 
@@ -45,7 +45,7 @@ def reserve(params: Any, wiring: Any, alive: int | float | Mapping[str, int]) ->
                 raise unknown("population", name, found)
     counts = alive if isinstance(alive, Mapping) else dict.fromkeys(found, alive)
     asleep = {name: jnp.arange(found[name].size) >= _count(name, found[name].size, n) for name, n in counts.items()}
-    return jax.tree.map(lambda leaf, off: jnp.where(off, 0, leaf), params, units.touched(found, params, asleep))
+    return jax.tree.map(lambda leaf, off: jnp.where(off, 0, leaf), params, surgery.touched(found, params, asleep))
 
 
 def growable(who: str, wiring: Any, params: Any) -> dict[str, units.Units]:
@@ -117,7 +117,7 @@ def towards(
       found: the populations.
       dead: neurons that are in reserve.
     """
-    off = units.touched(found, fresh, dead)
+    off = surgery.touched(found, fresh, dead)
     quiet = lambda tree: jax.tree.map(lambda leaf, gone: jnp.where(gone, jnp.zeros_like(leaf), leaf), tree, off)
     drawn = projection.matrices(quiet(fresh))
     turned = {home: free[home] @ matrix if home in free else matrix for home, matrix in drawn.items()}
@@ -146,7 +146,7 @@ def twins(fresh: Any, found: Mapping[str, units.Units], born: Mapping[str, Bool[
         second, paired = which & (rank % 2 == 1), which & ((rank ^ 1) < which.sum())
         firsts[name] = jnp.where(second, places[jnp.maximum(rank - 1, 0)], jnp.arange(which.size))
         signs[name] = jnp.where(which, jnp.where(paired, jnp.where(second, -1.0, 1.0), 0.0), 1.0)
-    return units.dampen(found, units.transplant(found, fresh, firsts), signs)
+    return surgery.dampen(found, surgery.transplant(found, fresh, firsts), signs)
 
 
 def spare_young(opt_state: Any, wiring: Any, importance: Any) -> Any:

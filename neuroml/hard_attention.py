@@ -8,7 +8,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from neuroml import losses, units, wiring
+from neuroml import losses, surgery, wiring
 from neuroml.contexts import populations
 from neuroml.errors import UsageError
 from neuroml.learner import Learner, LearnerState, StepInfo, Task
@@ -98,7 +98,7 @@ def hard_attention(
         return {name: jax.nn.sigmoid(s * rows[number]) for name, rows in embeddings.items()}
 
     def answer(params: Any, gates: Masks, batch: Batch) -> Array:
-        return task.predict(units.dampen(populations(task, params), params, gates), batch)
+        return task.predict(surgery.dampen(populations(task, params), params, gates), batch)
 
     def step(state, batch, key):
         del key
@@ -113,7 +113,7 @@ def hard_attention(
 
         learnt = (state.params, own.embeddings)
         (_, (loss, logits)), (grads, slopes) = jax.value_and_grad(objective, has_aux=True)(learnt)
-        free = units.between(populations(task, state.params), state.params, own.used)
+        free = surgery.between(populations(task, state.params), state.params, own.used)
         held = lambda tree: jax.tree.map(lambda leaf, used: (1 - used) * leaf, tree, free)
         slopes = jax.tree.map(lambda slope, at: slope * _steeper(at, s, sharpness), slopes, own.embeddings)
         updates: Any

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from neuroml import projection, units
+from neuroml import projection, surgery, units
 from neuroml.errors import UsageError, unknown
 from neuroml.learner import Learner, LearnerState, Task, around, inner_state
 from neuroml.lesions import Share, check_neurons, lesion
@@ -101,7 +101,7 @@ def clamped(
         found = units.find(names, params)
         _check_clamp(found, names, params, population, neurons)
         which = jnp.zeros(found[population].size, bool).at[jnp.asarray(neurons)].set(True)
-        mine = units.entering(found, params, {population: which & (start <= count) & (count < stop)})
+        mine = surgery.entering(found, params, {population: which & (start <= count) & (count < stop)})
         set_to = lambda leaf, held: jnp.where(held, jnp.asarray(value if leaf.ndim == 1 else 0, leaf.dtype), leaf)
         return jax.tree.map(set_to, params, mine), mine
 

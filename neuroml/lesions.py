@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, PRNGKeyArray
 
-from neuroml import units
+from neuroml import surgery, units
 from neuroml.errors import UsageError, unknown
 from neuroml.wiring import by_path
 
@@ -75,7 +75,7 @@ def _parts(wiring: Any, params: Any, chosen: Mapping[str, Array]) -> Any:
     """Returns which weights enter or leave chosen neurons, or normalize them: one that does makes the dead answer."""
     found = units.find(wiring, params)
     alone = units.of_no_layer(wiring, params, found)
-    leaves, structure = jax.tree.flatten(units.touched(found, params, chosen))
+    leaves, structure = jax.tree.flatten(surgery.touched(found, params, chosen))
     own = [chosen.get(alone.get(path, "")) for path in by_path(params)]
     return structure.unflatten([hit if mine is None else mine for hit, mine in zip(leaves, own, strict=True)])
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from neuroml import core, units
+from neuroml import core, surgery, units
 from neuroml.errors import UsageError, unknown
 
 CHOICES = ("utility", "random")
@@ -69,7 +69,7 @@ def step(
         birth, draw = jax.random.split(key)
         chosen = units.by_lot(draw, failing(state)) if choose == "random" else failing(state)
         share = {name: which.astype(jnp.float32) for name, which in chosen.items()}
-        return units.pull(found, steps, params, fresh(birth), share), checked(state, chosen)
+        return surgery.pull(found, steps, params, fresh(birth), share), checked(state, chosen)
 
     # `every` is no leaf: the count is the same in all runs of a `vmap`, where this so remains a branch.
     return jax.lax.cond(state.count % every == 0, check, waiting, updates, state)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from neuroml import core, units
+from neuroml import core, surgery, units
 from neuroml.errors import UsageError
 
 
@@ -74,7 +74,7 @@ def renewal(
         renew = (
             (lambda old: _shared(base, old, found, params, after.donors, after.drive))
             if hasattr(after, "donors")
-            else (lambda old: _cleared(base, old, params, updates, units.touched(found, params, after.renewed)))
+            else (lambda old: _cleared(base, old, params, updates, surgery.touched(found, params, after.renewed)))
         )
         return updates, RenewalState(jax.lax.cond(some, renew, lambda old: old, kept), after)
 
@@ -107,9 +107,9 @@ def _cleared(base: optax.GradientTransformation, state: Any, params: Any, update
 def _shared(base: Any, state: Any, found: Any, params: Any, donors: Any, drive: Any) -> Any:
     """Returns the moments of each neuron's donor: positions are transplanted, and tell where to take them from."""
     positions = jax.tree.map(lambda leaf: jnp.arange(leaf.size).reshape(leaf.shape), params)
-    sources = units.transplant(found, positions, donors)
+    sources = surgery.transplant(found, positions, donors)
     taken = _mapped(base, lambda moment, source: moment.reshape(-1)[source], state, sources)
-    shares = units.shared(found, jax.tree.map(lambda leaf: jnp.ones(leaf.shape), params), donors, drive)
+    shares = surgery.shared(found, jax.tree.map(lambda leaf: jnp.ones(leaf.shape), params), donors, drive)
     anchored = _mapped(base, lambda anchor, share: (share * anchor).astype(anchor.dtype), taken, shares)
     return _as_declared(state, taken, anchored)
 

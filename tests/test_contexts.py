@@ -10,7 +10,7 @@ import toy
 import neuroml
 from benchmarks import suite
 from benchmarks.jobs import jobs_of
-from neuroml import contexts, units
+from neuroml import contexts, surgery, units
 from neuroml.errors import UsageError
 from neuroml.learner import Task, make_learner
 from neuroml.streams.stream import Batch
@@ -88,7 +88,7 @@ def test_silent_neurons_are_as_many_in_every_task_and_neither_answer_nor_learn(s
     outgoing = np.asarray(abs(after.params["head"]["kernel"] - start.params["head"]["kernel"]).sum(1))
     assert not outgoing[silent].any(), "a silent neuron answered"
     found = units.find(NET.wiring(after.params), after.params)
-    gone = units.entering(found, after.params, {"hidden_0": off[1]})
+    gone = surgery.entering(found, after.params, {"hidden_0": off[1]})
     cut = jax.tree.map(lambda leaf, out: jnp.where(out, 0, leaf), after.params, gone)
     np.testing.assert_allclose(learner.predict(after, batch(1)), TASK.predict(cut, batch(1)), rtol=1e-5)
 

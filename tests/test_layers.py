@@ -14,6 +14,7 @@ LAYERS = [
     {"core", "cost", "metrics", "online", "conventions", "losses", "wiring", "activity", "noise", "adaptation"},
     {"quadratic", "double_well", "projection", "memory", "streams.dataset", "additive", "slots", "features"},
     {"units", "ground"},
+    {"surgery"},
     {
         "vitals",
         "renewing",
@@ -49,6 +50,7 @@ LAYERS = [
     {"plasticity_methods", "gate_methods", "repair_methods", "growth_methods", "replay_methods", "rehearsal_methods"},
     {"methods"},
     {"experiment"},
+    {"programs"},
     {"running"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import neuroml
-from neuroml import units
+from neuroml import surgery, units
 from neuroml.errors import MissingWordError, UsageError
 
 KEY = jax.random.key(0)
@@ -70,7 +70,7 @@ def test_moments_are_zero_exactly_where_a_weight_enters_or_leaves_a_new_neuron(n
     jax.tree.map(np.testing.assert_array_equal, ruled, same)
     assert ruled.renewed["first"].tolist() == [False, False, True, False, False]
     assert ruled.renewed["second"].tolist() == [True, False, False, False]
-    gone = units.touched(units.find(NAMES, params), params, ruled.renewed)
+    gone = surgery.touched(units.find(NAMES, params), params, ruled.renewed)
     assert sum(int(leaf.sum()) for leaf in jax.tree.leaves(gone)) == (3 + 1 + 4) + (5 + 1 + 2) - 1
     for mine, theirs in zip(like_the_weights(base, kept), like_the_weights(base, plain), strict=True):
         check = lambda m, t, g: np.testing.assert_array_equal(m, np.where(g, 0, t))
@@ -166,7 +166,7 @@ ANCHORED = {
 def test_new_weights_are_held_to_themselves(name):
     held, fields = ANCHORED[name]
     params, state = steps(neuroml.renewal(optax.chain(held, optax.sgd(0.1)), rule(), NAMES), network(KEY), 3)
-    gone = units.touched(units.find(NAMES, params), params, state.rule.renewed)
+    gone = surgery.touched(units.find(NAMES, params), params, state.rule.renewed)
     check = lambda held, weight, new: np.testing.assert_array_equal(held[new], weight[new])
     for field in fields:
         anchor = getattr(state.base[0], field)

@@ -8,7 +8,7 @@ import pytest
 from test_renewing import KEY, MESU, NAMES, network, predict, rule, steps
 
 import neuroml
-from neuroml import core, units
+from neuroml import core, surgery, units
 
 UNTOUCHED = {
     "lwf": (neuroml.lwf(predict, outputs=2), "teacher"),
@@ -19,7 +19,7 @@ TUBE = neuroml.nanotube(NAMES, every=3)
 
 
 def gone(params, state):
-    return units.touched(units.find(NAMES, params), params, state.rule.renewed)
+    return surgery.touched(units.find(NAMES, params), params, state.rule.renewed)
 
 
 @pytest.mark.parametrize("replaces", [rule(), TUBE], ids=["redo", "nanotube"])

@@ -8,7 +8,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from neuroml import core, units
+from neuroml import core, surgery, units
 
 TINY = 1e-12
 
@@ -82,7 +82,7 @@ def bcm(
             threshold[name] = jnp.where(jnp.isfinite(power), old + rate * (power - old), old)
             gain = 1 + state.strength * jnp.where(jnp.isfinite(power), _modification(rows, threshold[name]), 0)
             gains[name] = units.in_order(gain, shuffled)
-        return units.gate(found, updates, gains), state._replace(threshold=threshold, count=state.count + 1)
+        return surgery.gate(found, updates, gains), state._replace(threshold=threshold, count=state.count + 1)
 
     return core.rule(init, bcm)
 

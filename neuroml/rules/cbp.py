@@ -9,7 +9,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from neuroml import core, projection, units
+from neuroml import core, projection, surgery, units
 from neuroml.errors import unknown
 
 CHOICES = ("utility", "random")
@@ -122,7 +122,7 @@ def cbp(
             means = {name: record.mean / (1 - state.decay**record.age) for name, record in records.items()}
             steps = _keep_the_mean(found, steps, params, means, chosen)
             share = {name: which.astype(jnp.float32) for name, which in chosen.items()}
-            return units.pull(found, steps, params, fresh(birth), share)
+            return surgery.pull(found, steps, params, fresh(birth), share)
 
         updates = jax.lax.cond(some, replace, lambda steps: steps, updates)
         born = {name: _born(record, chosen[name]) for name, record in records.items()}

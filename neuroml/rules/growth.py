@@ -9,7 +9,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
-from neuroml import core, growing, nursery, projection, units
+from neuroml import core, growing, nursery, projection, surgery, units
 from neuroml import ground as grounds
 from neuroml.errors import UsageError, unknown
 
@@ -141,7 +141,7 @@ def growth(
         found = units.find(wiring, params)
         state = nursery.present(core.live(state, **given), growing.living(found, params))
         for_when, for_where, for_birth = jax.random.split(key, 3)
-        updates = units.gate(found, updates, nursery.gains(state))
+        updates = surgery.gate(found, updates, nursery.gains(state))
         state = nursery.lived(found, nursery.heard(state, value), updates, params, units.outputs(found, activity))
         state = nursery.felt(found, state, params, activity, windows)
         dying = {name: nursery.dying(state, one) for name, one in state.neurons.items()}
@@ -151,15 +151,15 @@ def growth(
         some = jnp.any(jnp.array([which.any() for which in born.values()]))
 
         def bear(steps):
-            drawn = growing.draw(for_birth, params) if fresh is None else units.fitting(fresh(for_birth), params)
+            drawn = growing.draw(for_birth, params) if fresh is None else surgery.fitting(fresh(for_birth), params)
             free = {home: state.ground[home].free for home in nursery.makers(found)} if directions == "free" else {}
             share = {name: which.astype(jnp.float32) for name, which in born.items()}
             fresh_ones = growing.towards(drawn, free, found, dead)
             fresh_ones = growing.twins(fresh_ones, found, born) if pairs else fresh_ones
-            return units.pull(found, steps, params, fresh_ones, share, silent=not pairs)
+            return surgery.pull(found, steps, params, fresh_ones, share, silent=not pairs)
 
         updates = jax.lax.cond(some, bear, lambda steps: steps, updates)
-        gone = units.touched(found, params, dead)
+        gone = surgery.touched(found, params, dead)
         still = lambda step, old, off: jnp.where(off, -old.astype(step.dtype), step)
         return jax.tree.map(still, updates, params, gone), nursery.turned(state, born, dying)
 

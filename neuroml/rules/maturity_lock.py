@@ -8,7 +8,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from neuroml import core, units
+from neuroml import core, surgery, units
 
 
 class Net(NamedTuple):
@@ -136,7 +136,7 @@ def maturity_lock(
         locks = {name: 1 - state.strength * units.in_order(net.maturity, shuffled) for name, net in nets.items()}
         count, surprises = state.count + jnp.isfinite(value), state.surprises + surprised
         after = state._replace(nets=nets, fast=fast, slow=slow, count=count, surprises=surprises)
-        return units.gate(found, updates, locks), after
+        return surgery.gate(found, updates, locks), after
 
     return core.rule(init, maturity_lock)
 

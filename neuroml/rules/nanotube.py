@@ -8,7 +8,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
-from neuroml import core, recycling, units
+from neuroml import core, recycling, surgery, units
 from neuroml.errors import unknown
 
 CHOICES = ("utility", "random")
@@ -156,6 +156,6 @@ def _handed_over(
     after = optax.apply_updates(params, steps)
     gets = {name: copy > 0 for name, copy in copies.items()}
     gives = {name: jnp.zeros(len(d), bool).at[d].max(gets[name]) for name, d in donors.items()}
-    moved = units.shaken(found, units.shared(found, after, donors, drive), copies, noise, key)
-    changed = units.touched(found, params, {name: gets[name] | gives[name] for name in donors})
+    moved = surgery.shaken(found, surgery.shared(found, after, donors, drive), copies, noise, key)
+    changed = surgery.touched(found, params, {name: gets[name] | gives[name] for name in donors})
     return jax.tree.map(lambda ours, new, old, step: jnp.where(ours, new - old, step), changed, moved, params, steps)

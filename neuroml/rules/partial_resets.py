@@ -9,7 +9,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from neuroml import core, units
+from neuroml import core, surgery, units
 from neuroml.errors import UsageError, unknown
 
 CHOICES = ("utility", "random")
@@ -110,7 +110,7 @@ def partial_resets(
             birth, draw = jax.random.split(key)
             share = {name: _share(state, utility) for name, utility in state.utilities.items()}
             share = units.by_lot(draw, share) if choose == "random" else share
-            return units.pull(found, steps, params, fresh(birth), share), _after(state, share)
+            return surgery.pull(found, steps, params, fresh(birth), share), _after(state, share)
 
         # `every` is no leaf: the count is the same in all runs of a `vmap`, where this so remains a branch.
         return jax.lax.cond(state.count % every == 0, reset, _waiting, updates, state)

@@ -8,7 +8,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from neuroml import core, units
+from neuroml import core, surgery, units
 from neuroml.wiring import spread
 
 
@@ -124,7 +124,7 @@ def schwann(
         loose = spread({name: 1 - level for name, level in felt.items()}, wiring, params)
         steps = jax.tree.map(lambda hold, free, own: _loosened(state, 1 - own, hold, free), held, updates, loose)
         share = {name: state.rate * level for name, level in felt.items()}
-        steps = units.pull(found, steps, params, state.start, share)
+        steps = surgery.pull(found, steps, params, state.start, share)
         return steps, state._replace(injury=injury, answers=answers, protected=after, count=state.count + 1)
 
     return core.rule(init, schwann)

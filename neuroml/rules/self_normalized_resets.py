@@ -9,7 +9,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
-from neuroml import core, units
+from neuroml import core, surgery, units
 from neuroml.errors import unknown
 
 CHOICES = ("utility", "random")
@@ -115,7 +115,7 @@ def self_normalized_resets(
 
         def replace(steps):
             share = {name: which.astype(jnp.float32) for name, which in chosen.items()}
-            return units.pull(found, steps, params, fresh(birth), share)
+            return surgery.pull(found, steps, params, fresh(birth), share)
 
         updates = jax.lax.cond(some, replace, lambda steps: steps, updates)
         born = {name: _begin(record, chosen[name] | rejected[name]) for name, record in records.items()}

@@ -9,7 +9,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from neuroml import core, units
+from neuroml import core, surgery, units
 
 
 class SproutingState(NamedTuple):
@@ -85,7 +85,7 @@ def sprouting(
         share = {name: jnp.where(left > 0, each, 0) for name, left in state.left.items()}
 
         def sprout(steps):
-            return units.extended(found, steps, fresh(key), share)
+            return surgery.extended(found, steps, fresh(key), share)
 
         some = jnp.any(jnp.array([(left > 0).any() for left in state.left.values()]))
         updates = jax.lax.cond(some, sprout, lambda steps: steps, updates)

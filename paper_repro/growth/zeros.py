@@ -24,7 +24,7 @@ from benchmarks import environment, results
 from benchmarks.jobs import Job
 from benchmarks.suite import change, load
 from benchmarks.tuning import FIRST_SEED
-from neuroml import units
+from neuroml import surgery, units
 from neuroml.methods import methods
 from neuroml.running import run
 from neuroml.streams import sources
@@ -48,7 +48,7 @@ def silenced(network: neuroml.Network, populations: Sequence[str]) -> neuroml.Ne
         params, state = network.init(key)
         found = units.find(network.wiring(params), params)
         first = lambda size: (jnp.arange(size) < math.ceil(size / 2)).astype(jnp.float32)
-        return units.dampen(found, params, {name: first(found[name].size) for name in populations}), state
+        return surgery.dampen(found, params, {name: first(found[name].size) for name in populations}), state
 
     return network._replace(init=init)
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from neuroml import growing, units
+from neuroml import growing, surgery, units
 
 KEY = jax.random.key(0)
 NAMES = {
@@ -76,7 +76,7 @@ def alive(state):
 
 def assert_dead_are_zero(params, state):
     found = units.find(NAMES, params)
-    off = units.touched(found, params, {name: ~one.alive for name, one in state.neurons.items()})
+    off = surgery.touched(found, params, {name: ~one.alive for name, one in state.neurons.items()})
     jax.tree.map(lambda leaf, gone: np.testing.assert_array_equal(leaf[gone], 0), params, off)
 
 

@@ -22,7 +22,7 @@ from growing_network import (
 )
 
 import neuroml
-from neuroml import growing, units
+from neuroml import growing, surgery, units
 
 
 def test_births_and_deaths_differ_by_seed_in_one_vmap_with_one_compilation():
@@ -70,7 +70,7 @@ def test_moments_of_the_newborn_are_zero(name):
     is_tree = lambda node: jax.tree.structure(node) == structure
     moments = lambda state: [node for node in jax.tree.leaves(state, is_leaf=is_tree) if is_tree(node)]
     assert state.rule.renewed["first"].tolist() == [False] * 3 + [True] * 2 + [False]
-    gone = units.touched(units.find(NAMES, params), params, state.rule.renewed)
+    gone = surgery.touched(units.find(NAMES, params), params, state.rule.renewed)
     for mine, theirs in zip(moments(state.base), moments(plain[0]), strict=True):
         jax.tree.map(lambda m, t, off: np.testing.assert_array_equal(m, np.where(off, 0, t)), mine, theirs, gone)
         assert (theirs["b"]["kernel"][3:5] != 0).all(), "half an answer before birth left moments"

@@ -8,7 +8,7 @@ import pytest
 from growing_network import FULL, KEY, NAMES, SMALL, STILL, X, assert_dead_are_zero, capture, growing_room, same, still
 
 import neuroml
-from neuroml import ground, growing, interventions, units
+from neuroml import ground, growing, interventions, surgery, units
 
 
 def test_the_young_learn_faster_until_they_are_mature():
@@ -82,7 +82,7 @@ def test_the_dead_occupy_no_ground(by):
     _, state = still(tx, tx.init(FULL), params=FULL, activity=rows)
     occupied = neuroml.consolidate(state, FULL)
     assert occupied.ground["b"].core[1].any() and occupied.ground["b"].free[1, 1] < 1
-    cut = units.touched(units.find(NAMES, FULL), FULL, {"first": jnp.arange(6) == 1})
+    cut = surgery.touched(units.find(NAMES, FULL), FULL, {"first": jnp.arange(6) == 1})
     params = jax.tree.map(lambda leaf, gone: jnp.where(gone, 0, leaf), FULL, cut) if by == "a lesion" else FULL
     _, state = still(tx, occupied, 2, params=params, activity=rows)
     one, kept = state.ground["b"], np.delete(np.arange(7), 1)
