@@ -43,7 +43,7 @@ LAYERS = [
     {"streams.scenarios", "modules"},
     {"streams"},
     {"learner"},
-    {"recall", "conditioned", "contexts", "method", "interventions", "shell"},
+    {"recall", "conditioned", "contexts", "dendrites", "method", "interventions", "shell"},
     {"feature_settings", "discriminant", "exemplars", "gdumb", "generative_replay", "generative_classifier"},
     {"hard_attention", "packnet"},
     {"condensate_methods", "context_methods", "discriminant_methods", "generative_methods"},

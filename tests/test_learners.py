@@ -32,11 +32,12 @@ ROWS = {
     "generative_classifier": ({}, {}),
     "separate": (TASK, {}),
     "xdg": (TASK, {}),
+    "active_dendrites_si": ({}, {"contexts": 3, "segments": 2, "winners_percent": 50}),
     "hat": (TASK, {}),
     "packnet": (TASK, {}),
 }
 # The same learners with other settings.
-ALIKE = {"patch_random", "random_ridge", "dgr_distill", "xdg_si"}
+ALIKE = {"patch_random", "random_ridge", "dgr_distill", "xdg_si", "active_dendrites"}
 
 
 @functools.cache

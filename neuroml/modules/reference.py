@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -56,12 +56,18 @@ class MLP(nnx.Module):
         last = sizes[-1] * (made if hidden else 1)
         self.head = _dense(last, outputs, "torch" if initialization == "smooth" else initialization, rngs)
 
-    def __call__(self, x: Float[Array | np.ndarray, "batch *features"]) -> Float[Array, "batch outputs"]:
-        """Returns one score for each output."""
+    def __call__(
+        self, x: Float[Array | np.ndarray, "batch *features"], after: Callable[[int, Array], Array] | None = None
+    ) -> Float[Array, "batch outputs"]:
+        """Returns one score for each output.
+
+        `after(number, answers)` is what hidden layer `number` hands on in the place of its answers, [batch, size].
+        """
         x = jnp.asarray(x).reshape(x.shape[0], -1)
         for number, layer in enumerate(self.layers):
             x = self.norms[number](layer(x)) if self.layer_norm else layer(x)
             x = nnx.relu(jnp.concatenate([x, -x], axis=-1) if self.activation == "crelu" else x)
+            x = x if after is None else after(number, x)
         return self.head(x)
 
 

@@ -1,0 +1,136 @@
+"""Dendrites: each example is gated by the context that it gives away, and nobody names one."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import toy
+
+import neuroml
+from neuroml import dendrites
+from neuroml.errors import UsageError
+from neuroml.learner import Task, make_learner
+from neuroml.streams.stream import Batch
+
+SHAPE, CLASSES = (3, 3, 1), 4
+NETWORK = neuroml.mlp(SHAPE, [10, 6], CLASSES)
+TASK = Task(NETWORK, 2.0)
+ONE = Batch(jnp.zeros(SHAPE), jnp.int32(0), jnp.int32(0), jnp.ones(CLASSES, bool))
+PLACES = jax.random.uniform(jax.random.key(9), (3, *SHAPE)) * 2
+
+
+def batch(context, seed, size=8):
+    """Examples near one of three places in input space."""
+    noise, label = jax.random.split(jax.random.key(seed))
+    x = PLACES[context] + 0.1 * jax.random.normal(noise, (size, *SHAPE))
+    y = jax.random.randint(label, (size,), 0, CLASSES)
+    return Batch(x, y, jnp.full(size, context), jnp.ones((size, CLASSES), bool))
+
+
+def made(transform=None, **settings):
+    given = {"contexts": 5, "segments": 3, "radius": 0.2, "winners": 0.5} | settings
+    return dendrites.dendritic(TASK, optax.adam(0.01) if transform is None else transform, ONE, **given)
+
+
+def trained(agent, steps=6):
+    state, step = agent.init(jax.random.key(0)), jax.jit(agent.step)
+    for number in range(steps):
+        state, info = step(state, batch(number % 3, number), jax.random.key(number))
+    return state, info
+
+
+def test_without_segments_and_with_all_winners_it_is_the_network_alone():
+    (plain, first), (gated, second) = (
+        trained(make_learner(TASK, optax.adam(0.01))),
+        trained(made(segments=0, winners=1.0)),
+    )
+    jax.tree.map(np.testing.assert_array_equal, gated.params["network"], plain.params)
+    assert not gated.params["dendrites"] and first == second
+
+
+def test_an_answer_is_the_equation_of_the_docstring():
+    agent = made()
+    state, _ = trained(agent)
+    asked = batch(1, 50)
+    weights, context = jax.tree.map(np.asarray, state.params), np.asarray(agent.context(state, asked))
+    for row, (image, where) in enumerate(zip(np.asarray(asked.x) / 2, context, strict=True)):
+        x = image.ravel()
+        for number in range(2):
+            layer, segments = weights["network"]["layers"][number], weights["dendrites"][number]
+            opened = 1 / (1 + np.exp(-segments[:, where].max(0)))
+            x = np.maximum(x @ layer["kernel"] + layer["bias"], 0) * opened
+            x = np.where(np.argsort(np.argsort(-x, kind="stable")) < len(x) // 2, x, 0)
+        expected = x @ weights["network"]["head"]["kernel"] + weights["network"]["head"]["bias"]
+        np.testing.assert_allclose(agent.predict(state, asked)[row], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_each_context_is_found_and_an_example_finds_it_alone():
+    agent = made()
+    state, _ = trained(agent)
+    found = [agent.context(state, batch(context, 60 + context)) for context in range(3)]
+    np.testing.assert_array_equal(found, [[context] * 8 for context in range(3)])
+    mixed = jax.tree.map(lambda *rows: jnp.concatenate(rows), batch(0, 70), batch(2, 71))
+    alone = [agent.predict(state, jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], mixed))[0] for i in range(16)]
+    np.testing.assert_allclose(agent.predict(state, mixed), alone, rtol=1e-5, atol=1e-6)
+    places = state.opt_state.prototypes.place[:3].reshape(3, *SHAPE)
+    np.testing.assert_allclose(places, PLACES / 2, atol=0.05)
+
+
+def test_one_context_is_the_same_for_all():
+    agent = made(contexts=1)
+    state, _ = trained(agent)
+    assert not any(agent.context(state, batch(context, 60)).any() for context in range(3))
+
+
+def test_what_a_context_does_not_use_does_not_learn():
+    """Segments of contexts that were not met, and of those that lose, stay as they were drawn."""
+    agent = made(optax.sgd(0.1))
+    start, (state, _) = agent.init(jax.random.key(0)), trained(agent, steps=1)
+    for before, after in zip(start.params["dendrites"].values(), state.params["dendrites"].values(), strict=True):
+        moved = np.asarray(before != after)
+        assert moved[:, 0].any() and not moved[:, 1:].any()
+        assert (moved[:, 0].sum(0) <= 1).all()  # of a neuron's segments the strongest alone
+
+
+def test_si_holds_the_network_and_not_the_segments():
+    hyper = toy.numbers_of(toy.experiment("active_dendrites_si"))
+    state, _ = toy.whole(toy.experiment("active_dendrites_si"))(jax.random.key(toy.SEED), hyper, toy.dataset())
+    importance = state.opt_state.inner[0].inner_state.importance
+    assert not jax.tree.leaves(importance["dendrites"]) and max(map(np.max, jax.tree.leaves(importance["network"]))) > 0
+
+
+def test_contexts_of_a_stream_are_reported_beside_the_accuracy():
+    experiment = toy.experiment("active_dendrites")
+    result = neuroml.run(experiment, toy.dataset(), seeds=[0], hyperparameters={"learning_rate": 0.01})
+    assert result.contexts.shape == (1, 3, 3, 20)
+    np.testing.assert_array_equal(result.contexts[0, -1].sum(-1).sum(), sum(toy.TEST))
+
+
+def test_vital_signs_and_destroyed_weights_reach_the_network():
+    agent = made()
+    state, _ = trained(agent)
+    assert np.isfinite([value for value in agent.inspect(state, batch(0, 1)).values()]).all()
+    gone = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), state.params)
+    assert not any(leaf.any() for leaf in jax.tree.leaves(agent.destroy(state, gone).params))
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        ({"contexts": 0}, "contexts=0"),
+        ({"segments": -1}, "segments=-1"),
+        ({"winners": 0.0}, r"winners=0\.0"),
+        ({"winners": 1.5}, r"winners=1\.5"),
+        ({"radius": -1.0}, r"radius=-1\.0"),
+    ],
+)
+def test_numbers_out_of_range_are_named(settings, words):
+    with pytest.raises(UsageError, match=words):
+        made(**settings)
+
+
+def test_a_network_without_hidden_layers_is_refused():
+    flat = dendrites.dendritic(Task(neuroml.mlp(SHAPE, [], CLASSES), 1.0), optax.sgd(0.1), ONE, contexts=2)
+    with pytest.raises(UsageError, match="hidden layers"):
+        flat.init(jax.random.key(0))
