@@ -163,20 +163,37 @@ def jobs_of(suite: Suite, names: Sequence[str], chosen: Sequence[str], *, asked:
             raise UsageError(
                 f"learning_rate={job.hyperparameters['learning_rate']:g} of {job.name} must be at least 0."
             )
-        if job.scenario not in job.method.scenarios:
-            able = [scenario for scenario in job.method.scenarios if scenario in suite.scenarios]
-            raise UsageError(
-                f"{job.name} ({job.method.summary}) means nothing in a {job.scenario}-incremental stream: "
-                f"run it with --scenario {' or '.join(able or job.method.scenarios)}"
-                f"{'' if able else ' of a suite that has it'}."
-            )
-        if suite.window is not None and _needs_tasks(job.method, job.options):
-            able = sorted(name for name, method in methods.items() if not _needs_tasks(method, method.options))
-            raise UsageError(
-                f"{job.name} must be told where a task ends, and {suite.name} does not tell where that is. "
-                f"These run without: {', '.join(able)}."
-            )
+        _check_stream(job)
+        _check_inputs(job)
     return jobs
+
+
+def _check_stream(job: Job) -> None:
+    """Refuses a method in a scenario that it is not for, or on a stream that does not tell it what it must know."""
+    suite = job.suite
+    if job.scenario not in job.method.scenarios:
+        able = [scenario for scenario in job.method.scenarios if scenario in suite.scenarios]
+        raise UsageError(
+            f"{job.name} ({job.method.summary}) means nothing in a {job.scenario}-incremental stream: "
+            f"run it with --scenario {' or '.join(able or job.method.scenarios)}"
+            f"{'' if able else ' of a suite that has it'}."
+        )
+    if job.method.own_heads and job.scenario == "task" and suite.shared_head:
+        raise UsageError(f"{job.name} takes each task to have its own outputs, and those of {suite.name} share them.")
+    if suite.window is not None and _needs_tasks(job.method, job.options):
+        able = sorted(name for name, method in methods.items() if not _needs_tasks(method, method.options))
+        raise UsageError(
+            f"{job.name} must be told where a task ends, and {suite.name} does not tell where that is. "
+            f"These run without: {', '.join(able)}."
+        )
+
+
+def _check_inputs(job: Job) -> None:
+    """Refuses inputs that would be normalized twice."""
+    suite = job.suite
+    if suite.standardized != (0.0, 1.0) and (suite.conditioning or job.method.conditions):
+        why = f"conditioning={suite.conditioning}" if suite.conditioning else f"{job.name} normalizes its inputs"
+        raise UsageError(f"standardized={suite.standardized} and {why}: take one of the two.")
 
 
 def _needs_tasks(method: Method, options: Mapping[str, Any]) -> bool:

@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import importlib
+import math
 import pkgutil
 from collections.abc import Mapping
 from typing import Any
@@ -51,7 +52,7 @@ class Suite:
     window: int | None = None  # examples over which tasks blend into each other; None: boundaries are given
     shared_head: bool = False  # of a repeated stream: told which task it is, all tasks answer on the same outputs
     scenarios: tuple[str, ...] = ("task", "domain", "class")
-    standardized: tuple[float, float] = (0.0, 1.0)  # mean and deviation that every pixel in [0, 1] is taken to have
+    standardized: tuple[float, float] = (0.0, 1.0)  # mean and deviation of pixels in [0, 1], taken off by the network
     network: str = "mlp"
     hidden: tuple[int, ...] = (400, 400)
     initialization: str = "torch"
@@ -90,7 +91,7 @@ class Suite:
         for name in ("injury", "severed"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{name}={getattr(self, name)} is a share of what is destroyed: between 0 and 1.")
-        if len(self.standardized) != 2 or not self.standardized[1] > 0:
+        if len(self.standardized) != 2 or not all(map(math.isfinite, self.standardized)) or self.standardized[1] <= 0:
             raise UsageError(f"standardized={self.standardized} should be a mean and a deviation above 0.")
         if self.measure not in MEASURES:
             raise unknown("measure", self.measure, MEASURES)
@@ -169,6 +170,8 @@ def _require_read(suite: Suite, name: str) -> None:
         if able and own in readers and own not in able:
             given = f"{name}={getattr(suite, name)!r}"
             raise UsageError(f"{given} is read by {part}={' or '.join(able)} only, and {suite.name} has {part}={own}.")
+    if name == "shared_head" and "task" not in suite.scenarios:
+        raise UsageError(f"shared_head is for tasks that are told apart, and {suite.name} has no scenario task.")
     if name == "injury_at" and not (suite.injury or suite.severed):
         raise UsageError(f"injury_at={suite.injury_at} needs injury or severed, the share that is destroyed then.")
 

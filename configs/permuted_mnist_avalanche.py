@@ -6,7 +6,8 @@
 One hidden layer of 512 ReLU units, ten passes over each permutation in batches of 256, images with MNIST's mean and
 deviation taken off; for SI 1,000 units and Adam. Their EWC of lambda 1 squares the mean gradient of a batch and has no
 half: `neuroml.conventions.translate("avalanche", 1.0, examples=60000, batch_size=256)` is the strength here, the same
-in the mean over weights and not in each. Their SI of lambda 10 has a half and counts no importance above a thousandth.
+in the mean over weights and not in each. Their SI of lambda 10 has a half and counts no importance above a thousandth;
+it also credits the gradient of its own penalty, ours that of the loss alone.
 
 To expect (their README): EWC 83, SI 83 %. `python -m paper_repro check permuted_mnist_ewc_si`.
 """

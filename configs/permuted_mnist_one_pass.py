@@ -9,7 +9,8 @@ inferred; GPM 96.0, DER++ with 200 examples 94.7, EWC 93.1, OWM 90.5, ER 86.7, n
 what its trials chose.
 
 Eight trials for each method that learns by gradient, on the first three permutations; `active_dendrites_si` has what
-`active_dendrites` chose, and the strength of its paper. What they choose need not serve ten: OWM, SI and naive are better at a learning rate of .1 (91.8, 89.2 and 86.1).
+`active_dendrites` chose, and the strength of its paper. What they choose need not serve ten: OWM, SI and naive are
+better at a learning rate of .1 (91.8, 89.2 and 86.1).
 """
 
 from benchmarks.suite import Suite

@@ -16,6 +16,8 @@ from neuroml.modules.network import Network
 from neuroml.slots import Slots
 from neuroml.streams.stream import Batch
 
+DENDRITES = "dendrites"  # where the segments stand among the weights
+
 
 class DendriteState(NamedTuple):
     """Beside the weights: the optimizer's state, and a prototype of each context."""
@@ -37,9 +39,10 @@ def dendritic(
 ) -> Learner:
     r"""Makes the learner whose neurons are gated by dendrites that know contexts, which nobody names.
 
-        answer  = the largest share `winners` of relu(x @ kernel + bias) * sigmoid(max_j u_j . c), the others 0
+        answer  = the largest share `winners` of relu(x @ kernel + bias) * sigmoid(u_j . c), the others 0
         c       = one-hot: the prototype of inputs that is nearest to the example
-        u_j     ~ spread * N(0, 1) at the start, learnt by gradient: segment j of a neuron
+        u_j     ~ spread * N(0, 1) at the start, learnt by gradient: of a neuron's segments the one with the largest
+                  |u_j . c|
 
     A prototype nucleates where most of a batch lies farther than `radius` from all others, and moves to the mean of
     what it absorbs, in training only (`neuroml.slots`). A batch is absorbed before it is answered, and its labels are
@@ -48,25 +51,28 @@ def dendritic(
 
     Args:
       task: the network, a `neuroml.mlp` with ReLU, and the scale of its inputs.
-      transform: the optimizer, with rules in it or without. The weights are `{"network": ..., "dendrites": {layer:
-        [segments, contexts, size]}}`.
+      transform: the optimizer, with rules in it or without, but for those that need the words `activity` or
+        `importance`. The weights are the network's, and "dendrites": {layer: [segments, contexts, size]}.
       example: one example, for its shape.
       contexts: how many prototypes there is room for, >= 1. 1 is the content-free control: the same dendrites, and a
-        context that is always the same.
+        context that is always the same. Once all are used, what is new joins the nearest: `report` says how many are.
       segments: dendrites of each neuron; 0 is inert: the network alone, if all may win.
-      radius: in root mean squares of a pixel in [0, 1].
+      radius: in root mean squares of a pixel in [0, 1]. Smaller than the images of one task lie from their mean, each
+        batch makes a context of its own; larger than those of others do, none does. Padded images need a smaller one
+        than bare ones, normalized inputs a larger one.
       spread: of the segments at the start; the larger, the more neurons are either open or shut.
       winners: share of each layer's neurons that may answer, in (0, 1].
 
     Raises:
-      UsageError: a number out of range; at `init`, a network without hidden layers under "layers".
+      UsageError: a number out of range; at `init`, a network that is no `mlp` with hidden layers.
 
     Reference:
       Iyer et al. 2022, "Avoiding catastrophe: active dendrites enable multi-task learning in dynamic environments",
       Front. Neurorobot. 16:846219.
 
-    How ours differs: the authors' training is told the tasks, and the context is the prototype itself, an image, by
-    which their segments have 784 weights a context; half of their other weights are zero.
+    How ours differs: the authors' training is told the tasks, and their context is the prototype itself, an image, so
+    that a segment has 784 weights however many contexts there are. Their winners are chosen without a ReLU before it,
+    half of their other weights are zero, and all start larger for that.
 
     >>> import neuroml
     >>> one = Batch(jnp.zeros((2, 2, 1)), jnp.int32(0), jnp.int32(0), jnp.ones(3, bool))
@@ -118,11 +124,14 @@ def dendritic(
         after = at(state.opt_state.prototypes).consolidate(inner_state(state), examples, key)
         return after._replace(opt_state=state.opt_state._replace(inner=after.opt_state))
 
+    def report(state):
+        return plain.report(inner_state(state)) | {"contexts used": state.opt_state.prototypes.alive.sum()}
+
     def infer(state, batch) -> Int[Array, " n"]:
         return slots.nearest(state.opt_state.prototypes, keys(batch))
 
     asking = {name: asked(name) for name in ("predict", "inspect", "capture")}
-    return around(plain, init, step, consolidate=consolidate, context=infer, contexts=contexts, **asking)
+    return around(plain, init, step, consolidate=consolidate, report=report, context=infer, contexts=contexts, **asking)
 
 
 def _with_dendrites(network: Network, contexts: int, segments: int, spread: ArrayLike) -> Network:
@@ -130,39 +139,48 @@ def _with_dendrites(network: Network, contexts: int, segments: int, spread: Arra
 
     def init(key):
         params, model_state = network.init(key)
-        if not (isinstance(params, dict) and params.get("layers")):
-            raise UsageError("dendrites belong to the hidden layers of a `neuroml.mlp`, and this network has none.")
-        sizes = {number: layer["kernel"].shape[-1] for number, layer in params["layers"].items()} if segments else {}
+        sizes = _readers(params) if segments else {}
         draw = lambda number, size: jax.random.normal(jax.random.fold_in(key, number), (segments, contexts, size))
         dendrites = {number: spread * draw(number, size) for number, size in sizes.items()}
-        return {"network": params, "dendrites": dendrites}, model_state
+        return {**params, DENDRITES: dendrites}, model_state
 
-    def after(params, context, share):
-        def gate(number: int, answers: Array) -> Array:
-            if segments:
-                answers = answers * jax.nn.sigmoid(params["dendrites"][number].max(0)[context])
-            number_of = max(1, round(share * answers.shape[-1]))
-            return jnp.where(winning(jax.lax.stop_gradient(answers), number_of), answers, 0) if share < 1 else answers
+    def told(call: Any) -> Any:
+        def ask(params, model_state, x, *, context, share):
+            bare = {name: part for name, part in params.items() if name != DENDRITES}
+            return call(bare, model_state, x, after=_gates(params[DENDRITES], context, share))
 
-        return gate
+        return ask
 
-    def apply(params, model_state, x, *, context, share):
-        return network.apply(params["network"], model_state, x, after=after(params, context, share))
+    return network._replace(init=init, apply=told(network.apply), capture=told(network.capture))
 
-    def capture(params, model_state, x, *, context, share):
-        gate = after(params, context, share)
-        outputs, model_state, inputs = network.capture(params["network"], model_state, x, after=gate)
-        return outputs, model_state, {"network": inputs}
 
-    names = network.wiring
-    if names is None:
-        return Network(init, apply, capture)
+def _readers(params: Any) -> dict[int, int]:
+    """Returns, for each hidden layer, how many answers of it the next layer reads."""
+    hidden = params.get("layers") if isinstance(params, dict) and "convolutions" not in params else None
+    if not hidden:
+        raise UsageError("dendrites belong to the hidden layers of a `neuroml.mlp`, and this network has none.")
+    following = [*list(hidden.values())[1:], params["head"]]
+    return {number: layer["kernel"].shape[-2] for number, layer in zip(hidden, following, strict=True)}
 
-    def wiring(params):
-        unnamed = jax.tree.map(lambda leaf: (None,) * leaf.ndim, params["dendrites"])
-        return {"network": names(params["network"]), "dendrites": unnamed}
 
-    return Network(init, apply, capture, wiring)
+def _gates(dendrites: Any, context: Int[Array, " n"], share: float) -> Any:
+    """Returns what hidden layer `number` hands on in the place of its answers [n, size]."""
+
+    def after(number: int, answers: Array) -> Array:
+        if dendrites:
+            answers = answers * jax.nn.sigmoid(_strongest(dendrites[number])[context])
+        if share == 1:
+            return answers
+        few = max(1, round(share * answers.shape[-1]))
+        return jnp.where(winning(jax.lax.stop_gradient(answers), few), answers, 0)
+
+    return after
+
+
+def _strongest(segments: Float[Array, "segments contexts size"]) -> Float[Array, "contexts size"]:
+    """Returns what the segment of largest magnitude says of each context; with one-hot contexts, one of its entries."""
+    which = jnp.abs(segments).argmax(0, keepdims=True)
+    return jnp.take_along_axis(segments, which, axis=0)[0]
 
 
 def _gated(task: Task, prototypes: Slots, share: float) -> Task:

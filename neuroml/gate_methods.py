@@ -4,13 +4,10 @@ from collections.abc import Callable
 
 import optax
 
-from neuroml.dendrites import dendritic
-from neuroml.learner import Learner
-from neuroml.method import Method, Settings, Situation, always, wiring_of
+from neuroml.method import Method, Settings, Situation, wiring_of
 from neuroml.rules.bcm import bcm
 from neuroml.rules.intrinsic_plasticity import intrinsic_plasticity
 from neuroml.rules.maturity_lock import maturity_lock
-from neuroml.rules.si import si
 from neuroml.rules.surprise_rate import surprise_rate
 from neuroml.rules.synaptic_gate import synaptic_gate
 from neuroml.rules.synaptic_scaling import synaptic_scaling
@@ -39,20 +36,7 @@ def _surprise_rate(at: Situation, given: Settings):
     return optax.chain(at.optimizer, surprise_rate(**_own(given)))
 
 
-def _dendrites(at: Situation, given: Settings, transform: optax.GradientTransformation | None = None) -> Learner:
-    own = {name: given[name] for name in ("radius", "spread")} | {name: int(given[name]) for name in _DENDRITES}
-    share = int(given["winners_percent"]) / 100
-    return dendritic(at.task, at.optimizer if transform is None else transform, at.example, winners=share, **own)
-
-
-def _dendrites_si(at: Situation, given: Settings) -> Learner:
-    # The authors' SI holds the weights of the network, and leaves the segments alone.
-    held = optax.masked(si(given["strength"], damping=given["damping"]), {"network": True, "dendrites": False})
-    return _dendrites(at, given, optax.chain(held, at.optimizer))
-
-
 _SHUFFLED = {"shuffled": False}
-_DENDRITES = {"contexts": 20, "segments": 1}
 
 methods: dict[str, Method] = {
     "bcm": Method(
@@ -97,19 +81,6 @@ methods: dict[str, Method] = {
         hyperparameters={"strength": 0.9, "rate": 1e-3, "ratio": 2.0, "fast_decay": 0.98, "slow_decay": 0.998},
         options=_SHUFFLED,
         activity=True,
-    ),
-    "active_dendrites": Method(
-        "neurons gated by dendrites that know the context, inferred from the input; few answer at once",
-        learner=_dendrites,
-        hyperparameters={"radius": 0.3, "spread": 1.0},
-        options={**_DENDRITES, "winners_percent": 5},
-    ),
-    "active_dendrites_si": Method(
-        "active dendrites, with synaptic intelligence on the network's weights",
-        learner=_dendrites_si,
-        hyperparameters={"radius": 0.3, "spread": 1.0, "strength": 0.1, "damping": 0.1},
-        options={**_DENDRITES, "winners_percent": 5},
-        boundaries=always,
     ),
     "surprise_rate": Method(
         "larger steps while the loss is above its mean",

@@ -38,5 +38,6 @@ methods: dict[str, Method] = {
         learner=_generative_classifier,
         options={"width": 85, "latent": 5, "importance_samples": 50},
         scenarios=("task", "class"),  # an output has one autoencoder, which would forget its look in earlier tasks
+        own_heads=True,
     ),
 }

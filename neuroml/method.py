@@ -70,6 +70,7 @@ class Method:
     conditions: bool = False  # normalizes its inputs by itself
     # In which it means something; "task" alone: it is told the task of an example, at test time too.
     scenarios: tuple[str, ...] = ("task", "domain", "class")
+    own_heads: bool = False  # takes each task that is told apart to have outputs of its own
     architecture: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # keywords of the network's maker
     # Settings younger than the first results, at the value that changes nothing: named where they differ.
     young: Mapping[str, int | float | str | bool] = dataclasses.field(default_factory=dict)
@@ -80,7 +81,7 @@ class Method:
         """Raises `UsageError` for a hyperparameter, or one of several to be swept, that is not within its limits."""
         for name, (low, high) in self.limits.items():
             for value in np.ravel(given[name]):
-                if not low < value < high:
+                if not (low < value and (value < high or high == np.inf)):
                     below = f" and less than {high:g}" if high < np.inf else ""
                     raise UsageError(
                         f"{name}={value:g} must be more than {low:g}{below} in the method {self.summary!r}."

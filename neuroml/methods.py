@@ -13,6 +13,7 @@ import optax
 from neuroml import (
     condensate_methods,
     context_methods,
+    dendrite_methods,
     discriminant_methods,
     gate_methods,
     generative_methods,
@@ -120,12 +121,14 @@ def _output_sensitivity(given: Settings):
 _SI = {"strength": 1.0, "damping": 0.1, "ceiling": math.inf}
 _SI_OPTIONS = {"clip_negative": True}
 _SI_YOUNG = {"ceiling": math.inf}
+_SI_LIMITS = {"ceiling": (0.0, math.inf)}
 
 methods: dict[str, Method] = {
     **condensate_methods.methods,
     **context_methods.methods,
     **plasticity_methods.methods,
     **gate_methods.methods,
+    **dendrite_methods.methods,
     **repair_methods.methods,
     **growth_methods.methods,
     **replay_methods.methods,
@@ -183,6 +186,7 @@ methods: dict[str, Method] = {
         options=_SI_OPTIONS,
         boundaries=always,
         young=_SI_YOUNG,
+        limits=_SI_LIMITS,
     ),
     "si_every": Method(
         "SI that consolidates every so many steps",
@@ -190,6 +194,7 @@ methods: dict[str, Method] = {
         hyperparameters=_SI,
         options={**_SI_OPTIONS, "steps": 100},
         young=_SI_YOUNG,
+        limits=_SI_LIMITS,
     ),
     "si_on_surprise": Method(
         "SI that consolidates when the loss jumps",
@@ -197,6 +202,7 @@ methods: dict[str, Method] = {
         hyperparameters={**_SI, "ratio": 2.0, "margin": 0.2},
         options=_SI_OPTIONS,
         young=_SI_YOUNG,
+        limits=_SI_LIMITS,
     ),
     "mas": Method(
         "memory aware synapses",

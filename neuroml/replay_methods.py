@@ -115,6 +115,7 @@ methods: dict[str, Method] = {
         options={"capacity": 200, "replay_batch": 0, "normalized": True, "herding": True},
         boundaries=always,
         scenarios=("task", "class"),  # a class that is known is not taught again
+        own_heads=True,
         young={"herding": False},
     ),
     "er": Method(

@@ -1,4 +1,4 @@
-"""Units: the neurons between layers, what they answer, and how to give one a fresh start.
+"""Units: the neurons between layers, and what they answer.
 
 A rule that judges or replaces neurons is told the `wiring` of the weights (`neuroml.wiring`): a population is between
 layers if some layer makes it and another reads it. What its neurons answer is what the reading layer is given, so it

@@ -8,9 +8,13 @@ import pytest
 import toy
 
 import neuroml
-from neuroml import dendrites
+from neuroml import dendrites, interventions
 from neuroml.errors import UsageError
+from neuroml.experiment import Experiment
 from neuroml.learner import Task, make_learner
+from neuroml.methods import methods
+from neuroml.streams import scenarios
+from neuroml.streams.dataset import Dataset
 from neuroml.streams.stream import Batch
 
 SHAPE, CLASSES = (3, 3, 1), 4
@@ -45,8 +49,8 @@ def test_without_segments_and_with_all_winners_it_is_the_network_alone():
         trained(make_learner(TASK, optax.adam(0.01))),
         trained(made(segments=0, winners=1.0)),
     )
-    jax.tree.map(np.testing.assert_array_equal, gated.params["network"], plain.params)
-    assert not gated.params["dendrites"] and first == second
+    assert not gated.params.pop("dendrites") and first == second
+    jax.tree.map(np.testing.assert_array_equal, gated.params, plain.params)
 
 
 def test_an_answer_is_the_equation_of_the_docstring():
@@ -57,11 +61,11 @@ def test_an_answer_is_the_equation_of_the_docstring():
     for row, (image, where) in enumerate(zip(np.asarray(asked.x) / 2, context, strict=True)):
         x = image.ravel()
         for number in range(2):
-            layer, segments = weights["network"]["layers"][number], weights["dendrites"][number]
-            opened = 1 / (1 + np.exp(-segments[:, where].max(0)))
+            layer, segments = weights["layers"][number], weights["dendrites"][number][:, where]
+            opened = 1 / (1 + np.exp(-segments[np.abs(segments).argmax(0), np.arange(segments.shape[1])]))
             x = np.maximum(x @ layer["kernel"] + layer["bias"], 0) * opened
             x = np.where(np.argsort(np.argsort(-x, kind="stable")) < len(x) // 2, x, 0)
-        expected = x @ weights["network"]["head"]["kernel"] + weights["network"]["head"]["bias"]
+        expected = x @ weights["head"]["kernel"] + weights["head"]["bias"]
         np.testing.assert_allclose(agent.predict(state, asked)[row], expected, rtol=1e-4, atol=1e-5)
 
 
@@ -97,22 +101,37 @@ def test_si_holds_the_network_and_not_the_segments():
     hyper = toy.numbers_of(toy.experiment("active_dendrites_si"))
     state, _ = toy.whole(toy.experiment("active_dendrites_si"))(jax.random.key(toy.SEED), hyper, toy.dataset())
     importance = state.opt_state.inner[0].inner_state.importance
-    assert not jax.tree.leaves(importance["dendrites"]) and max(map(np.max, jax.tree.leaves(importance["network"]))) > 0
+    assert not jax.tree.leaves(importance.pop("dendrites")) and max(map(np.max, jax.tree.leaves(importance))) > 0
 
 
-def test_contexts_of_a_stream_are_reported_beside_the_accuracy():
-    experiment = toy.experiment("active_dendrites")
-    result = neuroml.run(experiment, toy.dataset(), seeds=[0], hyperparameters={"learning_rate": 0.01})
-    assert result.contexts.shape == (1, 3, 3, 20)
-    np.testing.assert_array_equal(result.contexts[0, -1].sum(-1).sum(), sum(toy.TEST))
+def test_permutations_are_found_and_counted_beside_the_accuracy():
+    scattered = lambda data, key: scenarios.permuted(3, "domain")(data, key)
+    images = np.zeros((60, 6, 6, 1), np.uint8)
+    images[:, :2] = 200 + np.random.default_rng(0).integers(0, 50, (60, 2, 6, 1))  # one place for all classes
+    part = (images, np.arange(60) % 4)
+    data = Dataset.from_arrays("bars", part, part, classes=4)
+    given = {"batch_size": 10, "epochs": 2}
+    network = lambda shape, outputs: neuroml.mlp(shape, [8], outputs)
+    experiment = Experiment(methods["active_dendrites"], network, scattered, **given)
+    result = neuroml.run(experiment, data, seeds=[0], hyperparameters={"learning_rate": 0.01})
+    np.testing.assert_array_equal(result.contexts[0, -1, :, :4], np.pad(60 * np.eye(3), ((0, 0), (0, 1))))
+    np.testing.assert_array_equal(result.report["contexts used"], [[1, 2, 3]])
 
 
-def test_vital_signs_and_destroyed_weights_reach_the_network():
+def test_vital_signs_and_lesions_reach_the_neurons():
     agent = made()
     state, _ = trained(agent)
     assert np.isfinite([value for value in agent.inspect(state, batch(0, 1)).values()]).all()
-    gone = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), state.params)
-    assert not any(leaf.any() for leaf in jax.tree.leaves(agent.destroy(state, gone).params))
+    hurt = interventions.injured(agent, NETWORK.wiring, 1.0, 0)
+    state, _ = hurt.step(hurt.init(jax.random.key(0)), batch(0, 1), jax.random.key(1))
+    assert not state.params["layers"][1]["kernel"].any() and state.params["dendrites"][0].all()
+
+
+def test_neurons_that_answer_twice_have_segments_for_both():
+    double = neuroml.mlp(SHAPE, [10], CLASSES, activation="crelu")
+    agent = dendrites.dendritic(Task(double, 2.0), optax.sgd(0.1), ONE, contexts=2)
+    state, _ = agent.step(agent.init(jax.random.key(0)), batch(0, 1), jax.random.key(1))
+    assert state.params["dendrites"][0].shape == (1, 2, 20)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +149,7 @@ def test_numbers_out_of_range_are_named(settings, words):
         made(**settings)
 
 
-def test_a_network_without_hidden_layers_is_refused():
-    flat = dendrites.dendritic(Task(neuroml.mlp(SHAPE, [], CLASSES), 1.0), optax.sgd(0.1), ONE, contexts=2)
-    with pytest.raises(UsageError, match="hidden layers"):
-        flat.init(jax.random.key(0))
+@pytest.mark.parametrize("network", [neuroml.mlp(SHAPE, [], CLASSES), neuroml.cnn((4, 4, 1), (2,), (3,), CLASSES)])
+def test_a_network_without_hidden_layers_or_with_convolutions_is_refused(network):
+    with pytest.raises(UsageError, match="hidden layers of a `neuroml.mlp`"):
+        dendrites.dendritic(Task(network, 1.0), optax.sgd(0.1), ONE, contexts=2).init(jax.random.key(0))

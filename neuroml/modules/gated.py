@@ -20,15 +20,16 @@ class Trace(nnx.Variable):
 def winning(scores: Float[Array, "*batch size"], winners: int) -> Bool[Array, "*batch size"]:
     """Returns which entries are among the `winners` largest of their row: exactly that many, the first of equals.
 
-    What is no number wins last. The smallest winner is found by bisection over the 32 bits of a float: to sort a row
-    takes far longer.
+    Scores are compared in float32, and what is no number wins last. The smallest winner is found by bisection over the
+    32 bits of a float: to sort a row takes far longer.
 
     >>> winning(jnp.array([[1.0, 3.0, 3.0, 3.0]]), 2).tolist()
     [[False, True, True, False]]
     """
-    scores = jnp.where(jnp.isnan(scores), -jnp.inf, scores).astype(jnp.float32) + 0.0  # -0 becomes 0
-    bits = jax.lax.bitcast_convert_type(scores, jnp.int32)
+    scores = scores.astype(jnp.float32)
+    bits = jax.lax.bitcast_convert_type(jnp.where(scores == 0, 0.0, scores), jnp.int32)  # 0 and -0 are equals
     level = jnp.where(bits < 0, bits ^ jnp.int32(2**31 - 1), bits)  # integers in the order of the floats
+    level = jnp.where(jnp.isnan(scores), -(2**31), level)
     count = lambda wins: wins.sum(-1, keepdims=True)
 
     def halve(_, bounds):

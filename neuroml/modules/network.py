@@ -1,5 +1,6 @@
 """A network: pure functions over plain dictionaries, made of a Flax NNX or a Flax Linen module."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -150,6 +151,9 @@ def standardized(network: Network, mean: float, deviation: float) -> Network:
       mean: of an input, over all of its features; 0 with a deviation of 1 is inert.
       deviation: > 0.
 
+    Raises:
+      UsageError: they are no numbers, or the deviation is not above 0.
+
     >>> network = from_nnx(lambda rngs: nnx.Linear(3, 2, rngs=rngs))
     >>> params, _ = network.init(jax.random.key(0))
     >>> x = jax.numpy.full((1, 3), 0.4)
@@ -157,8 +161,8 @@ def standardized(network: Network, mean: float, deviation: float) -> Network:
     >>> outputs.tolist()                                            # an input of zero: the bias
     [[0.0, 0.0]]
     """
-    if not deviation > 0:
-        raise UsageError(f"deviation={deviation} must be above 0.")
+    if not (math.isfinite(mean) and 0 < deviation < math.inf):
+        raise UsageError(f"mean={mean} and deviation={deviation} must be numbers, the deviation above 0.")
     if (mean, deviation) == (0, 1):
         return network
     behind = lambda call: lambda params, state, x, **given: call(params, state, (x - mean) / deviation, **given)

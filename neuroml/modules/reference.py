@@ -161,7 +161,7 @@ def mlp(
     network = from_nnx(lambda rngs: MLP(inputs, hidden, outputs, **settings, rngs=rngs))
     dense = [f"layers/{number}" for number in range(len(hidden))]
     norms = {f"norms/{number}": layer for number, layer in enumerate(dense)}
-    name = lambda params: chain(params, [*dense, "head"], norms=norms)
+    name = lambda params: chain(params, [*dense, "head"], norms=norms, unnamed=["dendrites"])  # `neuroml.dendrites`
     return network if activation == "crelu" else network._replace(wiring=name)
 
 

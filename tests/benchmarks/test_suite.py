@@ -7,17 +7,25 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
 import pytest
+import toy
 
 from benchmarks import suite
 from benchmarks.jobs import Job, file_of, jobs_of
 from benchmarks.results import config_hash
 from neuroml.errors import UsageError
+from neuroml.method import Situation
 from neuroml.methods import methods
 from neuroml.streams.sources import SOURCES
 
 ROOT = Path(__file__).parents[2]
 DIGITS = suite.load("split_digits")
+TINY = toy.dataset()
+SITUATION = Situation(None, optax.sgd(0.1), 0.1, None, 4, 6, 3, "class")
 each = pytest.mark.parametrize("name", suite.names())
 
 
@@ -161,6 +169,9 @@ def test_every_set_value_is_part_of_the_identity_of_a_result():
         ("pad=2", ("pad=2", "stream=permuted only")),
         ("interpolation=nonsense", ("interpolation='nonsense'", "stream=rotated only")),
         ("injury_at=7", ("injury_at=7", "needs injury or severed")),
+        ("shared_head=True", ("shared_head=True", "stream=permuted or rotated")),
+        ("standardized=(0.1,0.0)", ("standardized=(0.1, 0.0)", "deviation")),
+        ("standardized=0.1", ("standardized=(0.1,)", "deviation")),
     ],
 )
 def test_what_cannot_be_set_is_named(text, words):
@@ -245,3 +256,45 @@ def test_a_method_is_left_out_of_scenarios_that_it_is_not_for_where_none_asked_f
     jobs = jobs_of(one, one.methods, one.scenarios, asked=False)
     scenarios = {name: {job.scenario for job in jobs if job.name == name} for name in ("hat", "icarl", "ewc")}
     assert scenarios == {"hat": {"task"}, "icarl": {"task", "class"}, "ewc": set(one.scenarios)}
+
+
+def test_tasks_may_share_a_head_where_methods_do_not_need_one_each():
+    told = suite.load("permuted_mnist_numenta")
+    (job,) = jobs_of(told, ["xdg"], ["task"])
+    stream = job.experiment.stream(TINY, jax.random.key(0))
+    assert (stream.scenario, stream.outputs) == ("task", TINY.classes)
+    for name in ("hat", "packnet", "icarl", "generative_classifier"):
+        with pytest.raises(UsageError, match=f"{name} takes each task to have its own outputs"):
+            jobs_of(told, [name], ["task"])
+    with pytest.raises(UsageError, match="no scenario task"):
+        changed("shared_head=True", of=suite.load("permuted_mnist_20"))
+
+
+def test_standardized_images_reach_the_network_once():
+    plain, moved = (changed(*text) for text in ((), ("standardized=(0.25,0.5)",)))
+    networks = [Job(one, "class", "naive").experiment.network((8, 8, 1), 10) for one in (plain, moved)]
+    params, state = networks[0].init(jax.random.key(0))
+    x = jax.random.uniform(jax.random.key(1), (3, 8, 8, 1))
+    found, wanted = networks[1].apply(params, state, x)[0], networks[0].apply(params, state, (x - 0.25) / 0.5)[0]
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+    for one, name in ((dataclasses.replace(moved, conditioning=0.99), "naive"), (moved, "homeostasis")):
+        with pytest.raises(UsageError, match="take one of the two"):
+            jobs_of(one, [name], ["class"])
+
+
+@pytest.mark.parametrize("young", [{"shared_head": True}, {"standardized": (0.1, 0.3)}])
+def test_a_young_field_is_part_of_the_identity_only_where_it_is_set(young):
+    (name,) = young
+    plain = suite.load("permuted_mnist_20")
+    assert name not in Job(plain, "domain", "naive").config["protocol"]
+    assert name in Job(dataclasses.replace(plain, **young), "domain", "naive").config["protocol"]
+
+
+def test_a_ceiling_of_importance_reaches_si_and_is_named_where_it_is_set():
+    jobs = [Job(changed(*text), "class", "si") for text in ((), ("si.ceiling=0.01",))]
+    assert [job.config["hyperparameters"].get("ceiling") for job in jobs] == [None, 0.01]
+    rules = [job.method.transform(SITUATION, {**job.options, **job.hyperparameters}) for job in jobs]
+    ceilings = [float(rule.init({"w": jnp.ones(1)})[0].ceiling) for rule in rules]
+    assert ceilings == [float("inf"), pytest.approx(0.01)]
+    with pytest.raises(UsageError, match="ceiling=-1 must be more than 0"):
+        jobs_of(changed("si.ceiling=-1.0"), ["si"], ["class"])
