@@ -140,7 +140,8 @@ def _with_dendrites(network: Network, contexts: int, segments: int, spread: Arra
     def init(key):
         params, model_state = network.init(key)
         sizes = _readers(params) if segments else {}
-        draw = lambda number, size: jax.random.normal(jax.random.fold_in(key, number), (segments, contexts, size))
+        own = jax.random.split(key)[1]  # the network folds small numbers into `key`
+        draw = lambda number, size: jax.random.normal(jax.random.fold_in(own, number), (segments, contexts, size))
         dendrites = {number: spread * draw(number, size) for number, size in sizes.items()}
         return {**params, DENDRITES: dendrites}, model_state
 
