@@ -53,8 +53,6 @@ suite = Suite(
         "gpm": {"learning_rate": 0.5, "threshold": 0.9},
         "er": {"learning_rate": 0.3},
         "derpp": {"learning_rate": 0.3},
-        "active_dendrites": {"learning_rate": 0.5, "spread": 3.0},
-        "active_dendrites_si": {"learning_rate": 0.5, "spread": 3.0},
         "condensate_projector": {"learning_rate": 0.5, "scale": 0.3},
         "condensate_projector_on_surprise": {"learning_rate": 0.5, "scale": 0.3},
         "condensate_contexts": {"ridge": 0.001},
@@ -87,8 +85,8 @@ suite = Suite(
         "er": {"learning_rate": (0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)},
         "derpp": {"learning_rate": (0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)},
         "active_dendrites": {
-            "learning_rate": (0.3, 0.3, 0.5, 0.5, 1.0, 1.0, 2.0, 2.0),
-            "spread": (1.0, 3.0, 1.0, 3.0, 1.0, 3.0, 1.0, 3.0),
+            "learning_rate": (0.2, 0.2, 0.5, 0.5, 1.0, 1.0, 2.0, 2.0),
+            "spread": (2.0, 10.0, 2.0, 10.0, 2.0, 10.0, 2.0, 10.0),
         },
         "condensate_projector": {
             "learning_rate": (0.1, 0.1, 0.2, 0.2, 0.3, 0.3, 0.5, 0.5),

@@ -34,15 +34,15 @@ def dendritic(
     contexts: int,
     segments: int = 1,
     radius: ArrayLike = 0.3,
-    spread: ArrayLike = 1.0,
+    spread: ArrayLike = 2.0,
     winners: float = 1.0,
 ) -> Learner:
     r"""Makes the learner whose neurons are gated by dendrites that know contexts, which nobody names.
 
         answer  = the largest share `winners` of relu(x @ kernel + bias) * sigmoid(u_j . c), the others 0
-        c       = one-hot: the prototype of inputs that is nearest to the example
-        u_j     ~ spread * N(0, 1) at the start, learnt by gradient: of a neuron's segments the one with the largest
-                  |u_j . c|
+        c       = the prototype of inputs, in [0, 1], that is nearest to the example
+        u_j     ~ spread * N(0, 1) / sqrt(pixels) at the start, learnt by gradient: of a neuron's segments the one with
+                  the largest |u_j . c|
 
     A prototype nucleates where most of a batch lies farther than `radius` from all others, and moves to the mean of
     what it absorbs, in training only (`neuroml.slots`). A batch is absorbed before it is answered, and its labels are
@@ -52,7 +52,7 @@ def dendritic(
     Args:
       task: the network, a `neuroml.mlp` with ReLU, and the scale of its inputs.
       transform: the optimizer, with rules in it or without, but for those that need the words `activity` or
-        `importance`. The weights are the network's, and "dendrites": {layer: [segments, contexts, size]}.
+        `importance`. The weights are the network's, and "dendrites": {layer: [segments, pixels, size]}.
       example: one example, for its shape.
       contexts: how many prototypes there is room for, >= 1. 1 is the content-free control: the same dendrites, and a
         context that is always the same. Once all are used, what is new joins the nearest: `report` says how many are.
@@ -60,7 +60,8 @@ def dendritic(
       radius: in root mean squares of a pixel in [0, 1]. Smaller than the images of one task lie from their mean, each
         batch makes a context of its own; larger than those of others do, none does. Padded images need a smaller one
         than bare ones, normalized inputs a larger one.
-      spread: of the segments at the start; the larger, the more neurons are either open or shut.
+      spread: of the segments at the start, times the prototypes' root mean square; the authors' is about 1.8. The
+        larger, the more neurons are either open or shut.
       winners: share of each layer's neurons that may answer, in (0, 1].
 
     Raises:
@@ -70,9 +71,8 @@ def dendritic(
       Iyer et al. 2022, "Avoiding catastrophe: active dendrites enable multi-task learning in dynamic environments",
       Front. Neurorobot. 16:846219.
 
-    How ours differs: the authors' training is told the tasks, and their context is the prototype itself, an image, so
-    that a segment has 784 weights however many contexts there are. Their winners are chosen without a ReLU before it,
-    half of their other weights are zero, and all start larger for that.
+    How ours differs: the authors' training is told the tasks. Their winners are chosen without a ReLU before it, half
+    of their other weights are zero, and all start larger for that; their segments start uniform.
 
     >>> import neuroml
     >>> one = Batch(jnp.zeros((2, 2, 1)), jnp.int32(0), jnp.int32(0), jnp.ones(3, bool))
@@ -91,7 +91,7 @@ def dendritic(
         raise UsageError(f"winners={winners} is a share of the neurons: above 0 and at most 1.")
     slots.check(radius=radius)
     pixels = example.x.size
-    grown = task._replace(network=_with_dendrites(task.network, contexts, segments, spread))
+    grown = task._replace(network=_with_dendrites(task.network, pixels, segments, spread))
     plain = make_learner(grown, transform)
     far = radius * pixels**0.5
 
@@ -134,21 +134,22 @@ def dendritic(
     return around(plain, init, step, consolidate=consolidate, report=report, context=infer, contexts=contexts, **asking)
 
 
-def _with_dendrites(network: Network, contexts: int, segments: int, spread: ArrayLike) -> Network:
-    """Returns the network with dendrites among its weights; `apply` takes `context`, one a row of x, and `share`."""
+def _with_dendrites(network: Network, pixels: int, segments: int, spread: ArrayLike) -> Network:
+    """Returns the network with dendrites among its weights; `apply` takes `prototypes` and `share`."""
 
     def init(key):
         params, model_state = network.init(key)
         sizes = _readers(params) if segments else {}
         own = jax.random.split(key)[1]  # the network folds small numbers into `key`
-        draw = lambda number, size: jax.random.normal(jax.random.fold_in(own, number), (segments, contexts, size))
-        dendrites = {number: spread * draw(number, size) for number, size in sizes.items()}
+        draw = lambda number, size: jax.random.normal(jax.random.fold_in(own, number), (segments, pixels, size))
+        dendrites = {number: spread / pixels**0.5 * draw(number, size) for number, size in sizes.items()}
         return {**params, DENDRITES: dendrites}, model_state
 
     def told(call: Any) -> Any:
-        def ask(params, model_state, x, *, context, share):
+        def ask(params, model_state, x, *, prototypes, share):
+            context = slots.nearest(prototypes, jnp.reshape(x, (x.shape[0], -1)))
             bare = {name: part for name, part in params.items() if name != DENDRITES}
-            return call(bare, model_state, x, after=_gates(params[DENDRITES], context, share))
+            return call(bare, model_state, x, after=_gates(params[DENDRITES], prototypes.place, context, share))
 
         return ask
 
@@ -164,12 +165,12 @@ def _readers(params: Any) -> dict[int, int]:
     return {number: layer["kernel"].shape[-2] for number, layer in zip(hidden, following, strict=True)}
 
 
-def _gates(dendrites: Any, context: Int[Array, " n"], share: float) -> Any:
+def _gates(dendrites: Any, places: Float[Array, "contexts pixels"], context: Int[Array, " n"], share: float) -> Any:
     """Returns what hidden layer `number` hands on in the place of its answers [n, size]."""
 
     def after(number: int, answers: Array) -> Array:
         if dendrites:
-            answers = answers * jax.nn.sigmoid(_strongest(dendrites[number])[context])
+            answers = answers * jax.nn.sigmoid(_strongest(places @ dendrites[number])[context])
         if share == 1:
             return answers
         few = max(1, round(share * answers.shape[-1]))
@@ -178,10 +179,10 @@ def _gates(dendrites: Any, context: Int[Array, " n"], share: float) -> Any:
     return after
 
 
-def _strongest(segments: Float[Array, "segments contexts size"]) -> Float[Array, "contexts size"]:
-    """Returns what the segment of largest magnitude says of each context; with one-hot contexts, one of its entries."""
-    which = jnp.abs(segments).argmax(0, keepdims=True)
-    return jnp.take_along_axis(segments, which, axis=0)[0]
+def _strongest(excitation: Float[Array, "segments contexts size"]) -> Float[Array, "contexts size"]:
+    """Returns what the segment of largest magnitude says of each context."""
+    which = jnp.abs(excitation).argmax(0, keepdims=True)
+    return jnp.take_along_axis(excitation, which, axis=0)[0]
 
 
 def _gated(task: Task, prototypes: Slots, share: float) -> Task:
@@ -189,10 +190,6 @@ def _gated(task: Task, prototypes: Slots, share: float) -> Task:
     network = task.network
 
     def told(call: Any) -> Any:
-        def ask(params, model_state, x):
-            context = slots.nearest(prototypes, jnp.reshape(x, (x.shape[0], -1)))
-            return call(params, model_state, x, context=context, share=share)
-
-        return ask
+        return lambda params, model_state, x: call(params, model_state, x, prototypes=prototypes, share=share)
 
     return task._replace(network=network._replace(apply=told(network.apply), capture=told(network.capture)))
