@@ -13,8 +13,8 @@ of 100 examples of each class of each context, from past contexts only. Strength
 chose on one seed (`params/param_values.py` of their code). The Fisher information is exact in its labels, as theirs,
 but taken over 1,000 examples of a task, not all.
 
-28 minutes on 2 CPU cores for the second command; the first, by the seconds of its parts, three hours a scenario
-and more. To expect, class-incremental:
+28 minutes on 2 CPU cores for the second command; the first, by the seconds of its parts, three and a half to four and a
+half hours of one core a scenario, which two processes with one `--out` may share. To expect, class-incremental:
 naive .198, joint .982, EWC .207, SI .218, ER .885 (theirs: .199, .982, .206, and, from memory, SI .212, ER .888).
 """
 

@@ -27,7 +27,7 @@ def _dendrites_si(at: Situation, given: Settings) -> Learner:
     return _made(at, given, optax.chain(held, at.optimizer))
 
 
-_NUMBERS = {"radius": 0.3, "spread": 2.0}
+_NUMBERS = {"radius": 0.3, "spread": 1.0}
 _OPTIONS = {"contexts": 20, "segments": 1, "winners_percent": 5}
 _LIMITS = {"radius": (0.0, math.inf)}
 

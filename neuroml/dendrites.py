@@ -34,13 +34,13 @@ def dendritic(
     contexts: int,
     segments: int = 1,
     radius: ArrayLike = 0.3,
-    spread: ArrayLike = 2.0,
+    spread: ArrayLike = 1.0,
     winners: float = 1.0,
 ) -> Learner:
     r"""Makes the learner whose neurons are gated by dendrites that know contexts, which nobody names.
 
         answer  = the largest share `winners` of relu(x @ kernel + bias) * sigmoid(u_j . c), the others 0
-        c       = the prototype of inputs, in [0, 1], that is nearest to the example
+        c       = (p - mean(p)) / std(p), over pixels: the prototype p of inputs that is nearest to the example
         u_j     ~ spread * N(0, 1) / sqrt(pixels) at the start, learnt by gradient: of a neuron's segments the one with
                   the largest |u_j . c|
 
@@ -60,9 +60,9 @@ def dendritic(
       radius: in root mean squares of a pixel in [0, 1]. Smaller than the images of one task lie from their mean, each
         batch makes a context of its own; larger than those of others do, none does. Padded images need a smaller one
         than bare ones, normalized inputs a larger one.
-      spread: of the segments at the start, times the prototypes' root mean square; the authors' is about 1.8. The
-        larger, the more neurons are either open or shut.
-      winners: share of each layer's neurons that may answer, in (0, 1].
+      spread: deviation of u_j . c at the start; the larger, the more neurons are either open or shut.
+      winners: share of each layer's neurons that may answer, in (0, 1]. Kernels that read them start 1 / sqrt(winners)
+        times as large.
 
     Raises:
       UsageError: a number out of range; at `init`, a network that is no `mlp` with hidden layers.
@@ -71,8 +71,9 @@ def dendritic(
       Iyer et al. 2022, "Avoiding catastrophe: active dendrites enable multi-task learning in dynamic environments",
       Front. Neurorobot. 16:846219.
 
-    How ours differs: the authors' training is told the tasks. Their winners are chosen without a ReLU before it, half
-    of their other weights are zero, and all start larger for that; their segments start uniform.
+    How ours differs: the authors' training is told the tasks. Their images are standardized, and prototypes so with
+    them, by the mean and deviation of the data; here each prototype by its own. Their winners are chosen without a ReLU
+    before it; half of their other weights are zero, and the rest start larger for that; their segments start uniform.
 
     >>> import neuroml
     >>> one = Batch(jnp.zeros((2, 2, 1)), jnp.int32(0), jnp.int32(0), jnp.ones(3, bool))
@@ -91,7 +92,7 @@ def dendritic(
         raise UsageError(f"winners={winners} is a share of the neurons: above 0 and at most 1.")
     slots.check(radius=radius)
     pixels = example.x.size
-    grown = task._replace(network=_with_dendrites(task.network, pixels, segments, spread))
+    grown = task._replace(network=_with_dendrites(task.network, pixels, segments, spread, winners))
     plain = make_learner(grown, transform)
     far = radius * pixels**0.5
 
@@ -99,7 +100,7 @@ def dendritic(
         return jnp.reshape(batch.x / task.scale, (-1, pixels))
 
     def at(prototypes: Slots) -> Learner:
-        return make_learner(_gated(grown, prototypes, winners), transform)
+        return make_learner(_gated(grown, prototypes), transform)
 
     def init(key):
         state = plain.init(key)
@@ -134,8 +135,8 @@ def dendritic(
     return around(plain, init, step, consolidate=consolidate, report=report, context=infer, contexts=contexts, **asking)
 
 
-def _with_dendrites(network: Network, pixels: int, segments: int, spread: ArrayLike) -> Network:
-    """Returns the network with dendrites among its weights; `apply` takes `prototypes` and `share`."""
+def _with_dendrites(network: Network, pixels: int, segments: int, spread: ArrayLike, share: float) -> Network:
+    """Returns the network with dendrites among its weights; `apply` takes `prototypes`, too."""
 
     def init(key):
         params, model_state = network.init(key)
@@ -143,10 +144,10 @@ def _with_dendrites(network: Network, pixels: int, segments: int, spread: ArrayL
         own = jax.random.split(key)[1]  # the network folds small numbers into `key`
         draw = lambda number, size: jax.random.normal(jax.random.fold_in(own, number), (segments, pixels, size))
         dendrites = {number: spread / pixels**0.5 * draw(number, size) for number, size in sizes.items()}
-        return {**params, DENDRITES: dendrites}, model_state
+        return {**_louder(params, share**-0.5), DENDRITES: dendrites}, model_state
 
     def told(call: Any) -> Any:
-        def ask(params, model_state, x, *, prototypes, share):
+        def ask(params, model_state, x, *, prototypes):
             context = slots.nearest(prototypes, jnp.reshape(x, (x.shape[0], -1)))
             bare = {name: part for name, part in params.items() if name != DENDRITES}
             return call(bare, model_state, x, after=_gates(params[DENDRITES], prototypes.place, context, share))
@@ -165,12 +166,20 @@ def _readers(params: Any) -> dict[int, int]:
     return {number: layer["kernel"].shape[-2] for number, layer in zip(hidden, following, strict=True)}
 
 
+def _louder(params: Any, gain: float) -> Any:
+    """Returns the weights with all kernels but the first larger: what few winners hand on then counts as all would."""
+    first, *rest = params["layers"]
+    loud = lambda layer: {**layer, "kernel": gain * layer["kernel"]}
+    layers = {first: params["layers"][first], **{number: loud(params["layers"][number]) for number in rest}}
+    return {**params, "layers": layers, "head": loud(params["head"])}
+
+
 def _gates(dendrites: Any, places: Float[Array, "contexts pixels"], context: Int[Array, " n"], share: float) -> Any:
     """Returns what hidden layer `number` hands on in the place of its answers [n, size]."""
 
     def after(number: int, answers: Array) -> Array:
         if dendrites:
-            answers = answers * jax.nn.sigmoid(_strongest(places @ dendrites[number])[context])
+            answers = answers * jax.nn.sigmoid(_strongest(_level(places) @ dendrites[number])[context])
         if share == 1:
             return answers
         few = max(1, round(share * answers.shape[-1]))
@@ -179,17 +188,24 @@ def _gates(dendrites: Any, places: Float[Array, "contexts pixels"], context: Int
     return after
 
 
+def _level(places: Float[Array, "contexts pixels"]) -> Float[Array, "contexts pixels"]:
+    """Returns places of mean 0 and deviation 1, and 0 for one without any."""
+    away = places - places.mean(1, keepdims=True)
+    deviation = away.std(1, keepdims=True)
+    return jnp.where(deviation > 0, away / jnp.where(deviation > 0, deviation, 1), 0)
+
+
 def _strongest(excitation: Float[Array, "segments contexts size"]) -> Float[Array, "contexts size"]:
     """Returns what the segment of largest magnitude says of each context."""
     which = jnp.abs(excitation).argmax(0, keepdims=True)
     return jnp.take_along_axis(excitation, which, axis=0)[0]
 
 
-def _gated(task: Task, prototypes: Slots, share: float) -> Task:
+def _gated(task: Task, prototypes: Slots) -> Task:
     """Returns the task whose network finds the context of each example among the prototypes."""
     network = task.network
 
     def told(call: Any) -> Any:
-        return lambda params, model_state, x: call(params, model_state, x, prototypes=prototypes, share=share)
+        return lambda params, model_state, x: call(params, model_state, x, prototypes=prototypes)
 
     return task._replace(network=network._replace(apply=told(network.apply), capture=told(network.capture)))

@@ -62,7 +62,8 @@ def test_an_answer_is_the_equation_of_the_docstring():
     for row, (image, where) in enumerate(zip(np.asarray(asked.x) / 2, context, strict=True)):
         x = image.ravel()
         for number in range(2):
-            layer, said = weights["layers"][number], places[where] @ weights["dendrites"][number]
+            level = (places[where] - places[where].mean()) / places[where].std()
+            layer, said = weights["layers"][number], level @ weights["dendrites"][number]
             opened = 1 / (1 + np.exp(-said[np.abs(said).argmax(0), np.arange(said.shape[1])]))
             x = np.maximum(x @ layer["kernel"] + layer["bias"], 0) * opened
             x = np.where(np.argsort(np.argsort(-x, kind="stable")) < len(x) // 2, x, 0)
@@ -86,6 +87,16 @@ def test_one_context_is_the_same_for_all():
     agent = made(contexts=1)
     state, _ = trained(agent)
     assert not any(agent.context(state, batch(context, 60)).any() for context in range(3))
+
+
+def test_kernels_that_read_few_winners_start_larger():
+    (plain, _), grown = NETWORK.init(jax.random.key(0)), made(winners=0.25).init(jax.random.key(0)).params
+    for home, gain in ((("layers", 0), 1), (("layers", 1), 2), (("head",), 2)):
+        one, other = plain, grown
+        for step in home:
+            one, other = one[step], other[step]
+        np.testing.assert_allclose(other["kernel"], gain * one["kernel"], rtol=1e-6)
+        np.testing.assert_array_equal(other["bias"], one["bias"])
 
 
 def test_segments_that_lose_do_not_learn():
