@@ -53,6 +53,8 @@ suite = Suite(
         "gpm": {"learning_rate": 0.5, "threshold": 0.9},
         "er": {"learning_rate": 0.3},
         "derpp": {"learning_rate": 0.3},
+        "active_dendrites": {"learning_rate": 0.5, "spread": 1.0},
+        "active_dendrites_si": {"learning_rate": 0.5, "spread": 1.0},
         "condensate_projector": {"learning_rate": 0.5, "scale": 0.3},
         "condensate_projector_on_surprise": {"learning_rate": 0.5, "scale": 0.3},
         "condensate_contexts": {"ridge": 0.001},
