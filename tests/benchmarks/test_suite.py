@@ -260,9 +260,11 @@ def test_a_method_is_left_out_of_scenarios_that_it_is_not_for_where_none_asked_f
 
 def test_tasks_may_share_a_head_where_methods_do_not_need_one_each():
     told = suite.load("permuted_mnist_numenta")
-    (job,) = jobs_of(told, ["xdg"], ["task"])
-    stream = job.experiment.stream(TINY, jax.random.key(0))
-    assert (stream.scenario, stream.outputs) == ("task", TINY.classes)
+    turned = dataclasses.replace(suite.load("rotated_mnist_20"), scenarios=("task",), shared_head=True)
+    for one in (told, turned):
+        (job,) = jobs_of(one, ["xdg"], ["task"])
+        stream = job.experiment.stream(TINY, jax.random.key(0))
+        assert (stream.scenario, stream.outputs) == ("task", TINY.classes)
     for name in ("hat", "packnet", "icarl", "generative_classifier"):
         with pytest.raises(UsageError, match=f"{name} takes each task to have its own outputs"):
             jobs_of(told, [name], ["task"])
