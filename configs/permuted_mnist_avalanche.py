@@ -9,7 +9,8 @@ half: `neuroml.conventions.translate("avalanche", 1.0, examples=60000, batch_siz
 in the mean over weights and not in each. Their SI of lambda 10 has a half and counts no importance above a thousandth;
 it also credits the gradient of its own penalty, ours that of the loss alone.
 
-To expect (their README): EWC 83, SI 83 %. `python -m paper_repro check permuted_mnist_ewc_si`.
+3.5 minutes a seed on one CPU core for EWC, 6.5 for SI. To expect: EWC 83.7, SI 86.0 % (their README: 83 for both).
+`python -m paper_repro check permuted_mnist_ewc_si`.
 """
 
 from benchmarks.suite import Suite

@@ -150,7 +150,7 @@ def _with_dendrites(network: Network, pixels: int, segments: int, spread: ArrayL
         def ask(params, model_state, x, *, prototypes):
             context = slots.nearest(prototypes, jnp.reshape(x, (x.shape[0], -1)))
             bare = {name: part for name, part in params.items() if name != DENDRITES}
-            return call(bare, model_state, x, after=_gates(params[DENDRITES], prototypes.place, context, share))
+            return call(bare, model_state, x, after=_gates(params[DENDRITES], _level(prototypes.place), context, share))
 
         return ask
 
@@ -179,7 +179,7 @@ def _gates(dendrites: Any, places: Float[Array, "contexts pixels"], context: Int
 
     def after(number: int, answers: Array) -> Array:
         if dendrites:
-            answers = answers * jax.nn.sigmoid(_strongest(_level(places) @ dendrites[number])[context])
+            answers = answers * jax.nn.sigmoid(_strongest(places @ dendrites[number])[context])
         if share == 1:
             return answers
         few = max(1, round(share * answers.shape[-1]))

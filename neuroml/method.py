@@ -74,14 +74,15 @@ class Method:
     architecture: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # keywords of the network's maker
     # Settings younger than the first results, at the value that changes nothing: named where they differ.
     young: Mapping[str, int | float | str | bool] = dataclasses.field(default_factory=dict)
-    # Hyperparameters that mean nothing outside (low, high). Rules get them as arrays, which cannot be looked at.
+    # Hyperparameters that mean nothing outside (low, high), their own default aside. Rules get them as arrays, which
+    # cannot be looked at.
     limits: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
 
     def check(self, given: Settings) -> None:
         """Raises `UsageError` for a hyperparameter, or one of several to be swept, that is not within its limits."""
         for name, (low, high) in self.limits.items():
             for value in np.ravel(given[name]):
-                if not (low < value and (value < high or high == np.inf)):
+                if not (low < value < high or value == self.hyperparameters.get(name)):
                     below = f" and less than {high:g}" if high < np.inf else ""
                     raise UsageError(
                         f"{name}={value:g} must be more than {low:g}{below} in the method {self.summary!r}."

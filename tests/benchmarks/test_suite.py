@@ -300,3 +300,9 @@ def test_a_ceiling_of_importance_reaches_si_and_is_named_where_it_is_set():
     assert ceilings == [float("inf"), pytest.approx(0.01)]
     with pytest.raises(UsageError, match="ceiling=-1 must be more than 0"):
         jobs_of(changed("si.ceiling=-1.0"), ["si"], ["class"])
+
+
+def test_a_number_without_end_is_within_its_limits_only_where_it_is_the_default():
+    methods["si"].check({**methods["si"].hyperparameters, "ceiling": float("inf")})
+    with pytest.raises(UsageError, match="target=inf must be more than 0"):
+        methods["synaptic_scaling"].check({**methods["synaptic_scaling"].hyperparameters, "target": float("inf")})
