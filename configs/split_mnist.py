@@ -60,4 +60,11 @@ suite = Suite(
         "si": {"clip_negative": False},
         "er": {"capacity": 1000, "keep": "class_balanced", "replay": "past", "weighting": "tasks"},
     },
+    grids={
+        "hat": {"thrift": (0.1, 0.3, 0.75, 2.0)},
+        "packnet": {"learning_rate": (0.0003, 0.001, 0.003, 0.01)},
+        "icarl": {"strength": (0.01, 0.04, 0.2, 1.0)},
+        "streaming_lda": {"shrinkage": (0.00001, 0.0001, 0.001, 0.01)},
+        "random_ridge": {"ridge": (0.0001, 0.001, 0.01, 0.1)},
+    },
 )

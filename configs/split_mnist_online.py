@@ -44,4 +44,11 @@ suite = Suite(
         "er": {"capacity": 200, "keep": "reservoir"},
         "derpp": {"capacity": 200, "replay_batch": 128},
     },
+    grids={
+        "er_ace": {"learning_rate": (0.003, 0.01, 0.03, 0.1)},
+        "er_nearest_mean": {"learning_rate": (0.003, 0.01, 0.03, 0.1)},
+        "gdumb": {"learning_rate": (0.003, 0.01, 0.03, 0.1)},
+        "condensate_projector": {"scale": (0.03, 0.06, 0.1, 0.2)},
+        "streaming_lda": {"shrinkage": (0.00001, 0.0001, 0.001, 0.01)},
+    },
 )
