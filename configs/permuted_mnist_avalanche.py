@@ -31,5 +31,5 @@ suite = Suite(
     evaluation="ends",
     methods=("naive", "ewc", "si"),
     hyperparameters={"ewc": {"strength": 0.0078125}, "si": {"strength": 5.0, "damping": 0.1, "ceiling": 0.001}},
-    options={"ewc": {"labels": "true"}, "si": {"clip_negative": False}},
+    options={"ewc": {"labels": "true"}, "si": {"clip_negative": False, "count_penalty": True}},
 )

@@ -68,7 +68,8 @@ def _si_on_surprise(at: Situation, given: Settings):
 
 def _si_rule(given: Settings):
     own = {name: given[name] for name in ("damping", "ceiling")}
-    return si(given["strength"], clip_negative=bool(given["clip_negative"]), **own)
+    own |= {name: bool(given[name]) for name in ("clip_negative", "count_penalty")}
+    return si(given["strength"], **own)
 
 
 def _mas(at: Situation, given: Settings):
@@ -119,8 +120,8 @@ def _output_sensitivity(given: Settings):
 
 
 _SI = {"strength": 1.0, "damping": 0.1, "ceiling": math.inf}
-_SI_OPTIONS = {"clip_negative": True}
-_SI_YOUNG = {"ceiling": math.inf}
+_SI_OPTIONS = {"clip_negative": True, "count_penalty": False}
+_SI_YOUNG = {"ceiling": math.inf, "count_penalty": False}
 _SI_LIMITS = {"ceiling": (0.0, math.inf)}
 
 methods: dict[str, Method] = {

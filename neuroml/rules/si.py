@@ -22,6 +22,7 @@ class SIState(NamedTuple):
     damping: jax.Array  # ()
     clip_negative: jax.Array  # (), bool
     ceiling: jax.Array  # ()
+    count_penalty: jax.Array  # (), bool
 
     def settled(self, params: Any) -> Any:
         """Returns the credit including the step from `last_params` to `params`."""
@@ -59,7 +60,12 @@ class SIState(NamedTuple):
 
 
 def si(
-    strength: ArrayLike, *, damping: ArrayLike = 0.1, clip_negative: bool = True, ceiling: ArrayLike = jnp.inf
+    strength: ArrayLike,
+    *,
+    damping: ArrayLike = 0.1,
+    clip_negative: bool = True,
+    ceiling: ArrayLike = jnp.inf,
+    count_penalty: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Synaptic intelligence: weights are held in proportion to the loss that their movement removed.
 
@@ -75,6 +81,8 @@ def si(
       clip_negative: leaves out negative credit; the paper's equation does not. Without it an importance can be
         negative, and its weight is then pushed away from the anchor.
       ceiling: > 0, as much as an importance counts at most (Avalanche: 0.001); the default is the paper's equation.
+      count_penalty: adds the penalty's own gradient to the one that earns credit, as the code of van de Ven, Mammoth and
+        Avalanche does: a weight that is pulled back to its anchor then earns credit for it. The paper counts the loss.
 
     Returns:
       A rule. Put it first in the chain: the gradient that it sees is then that of the loss alone.
@@ -85,8 +93,8 @@ def si(
 
     How ours differs: the step is read off the weights of the next call, so it is the one really taken, whatever
     optimizer follows. The authors' code clips the sum of importances at zero, ours each consolidation's credit. Van de
-    Ven's keeps negative credit (`clip_negative=False`) and counts the penalty's own gradient; Mammoth's credit is the
-    learning rate times that whole gradient squared, so never negative.
+    Ven's keeps negative credit (`clip_negative=False`) and counts the penalty's own gradient (`count_penalty`); Mammoth's
+    credit is the learning rate times that whole gradient squared, so never negative.
 
     >>> import neuroml
     >>> params = {"w": jnp.array([1.0])}
@@ -110,12 +118,14 @@ def si(
             damping=core.leaf(damping),
             clip_negative=core.leaf(clip_negative, bool),
             ceiling=core.leaf(ceiling),
+            count_penalty=core.leaf(count_penalty, bool),
         )
 
     def si(updates, state, params, **_):
         state = core.live(state, strength=strength, damping=damping, ceiling=ceiling)
-        kept = jax.tree.map(lambda u, old: u.astype(old.dtype), updates, state.last_grads)
         pulled = quadratic.pull(updates, params, state.anchor, state.weighed, state.strength)
+        earns = lambda loss, whole, old: jnp.where(state.count_penalty, whole, loss).astype(old.dtype)
+        kept = jax.tree.map(earns, updates, pulled, state.last_grads)
         return pulled, state._replace(credit=state.settled(params), last_params=params, last_grads=kept)
 
     return core.rule(init, si)

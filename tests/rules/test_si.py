@@ -21,16 +21,18 @@ FOLLOWED_BY = {
     "adam": optax.adam(0.05),
     "clipping": optax.chain(optax.clip_by_global_norm(0.1), optax.adam(0.05)),
     "pull": optax.sgd(0.05),
+    "pull counted": optax.sgd(0.05),
 }
 
 
 @pytest.mark.parametrize("name", FOLLOWED_BY)
 def test_credit_is_the_sum_of_minus_gradient_times_step(name):
-    """Of the loss alone: where a pull (from a consolidation in between) joins the gradient, it earns nothing."""
-    tx = optax.chain(neuroml.si(2.0, damping=0.1, clip_negative=False), FOLLOWED_BY[name])
+    """Of the loss alone: where a pull (from a consolidation in between) joins the gradient, it earns nothing, but asked to."""
+    counted = name == "pull counted"
+    tx = optax.chain(neuroml.si(2.0, damping=0.1, clip_negative=False, count_penalty=counted), FOLLOWED_BY[name])
     params, state = START, tx.init(START)
     gradient, update = jax.jit(jax.grad(loss)), jax.jit(tx.update)
-    steps_before = 3 if name == "pull" else 0
+    steps_before = 3 if name.startswith("pull") else 0
     expected = jax.tree.map(jnp.zeros_like, START)
     for i in range(steps_before + 5):
         if steps_before and i == steps_before:
@@ -38,9 +40,11 @@ def test_credit_is_the_sum_of_minus_gradient_times_step(name):
             assert min(np.abs(leaf).max() for leaf in jax.tree.leaves(state[0].importance)) > 0.1
             expected = jax.tree.map(jnp.zeros_like, START)
         grads = gradient(params)
+        pull = jax.grad(lambda params, state=state: neuroml.penalty(state, params))(params)
         updates, state = update(grads, state, params)
         moved = optax.apply_updates(params, updates)
-        expected = jax.tree.map(lambda e, g, p, q: e - g * (p - q), expected, grads, moved, params)
+        earns = jax.tree.map(jnp.add, grads, pull) if counted else grads
+        expected = jax.tree.map(lambda e, g, p, q: e - g * (p - q), expected, earns, moved, params)
         params = moved
     same = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
     jax.tree.map(same, state[0].settled(params), expected)
