@@ -72,7 +72,8 @@ def _program(experiment: Experiment, seeds_mode: str, runs: int, shapes: Shapes)
 
 def _compiler_options() -> dict[str, Any]:
     """On CPU, LLVM's heavier passes double the compile time and gain nothing: the time is in the matrix library."""
-    return {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
+    asked = jax.config.values.get("jax_disable_most_optimizations")  # for less still, and JAX says how little
+    return {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" and not asked else {}
 
 
 def devices_for(experiment: Experiment, runs: int) -> list[Any]:
