@@ -6,7 +6,8 @@ Permuted MNIST, 100 permutations of 10,000 images each, one pass, one head, no t
 condensates that protect the input directions of earlier permutations (`--set consolidates=False` leaves them out).
 MLP 784-400-400-10; `--set hidden=100,100` and other widths make the front. `growth` begins with half of its neurons and
 bears the others at fixed steps, which does better than a quarter and plateaus (`paper_repro/growth`). All that a
-network has allocated is charged, alive or in reserve.
+network has allocated is charged, alive or in reserve. `neurogenesis` bears neurons for each permutation, which it
+infers, and silences them in older ones.
 """
 
 import dataclasses
@@ -18,18 +19,21 @@ suite = dataclasses.replace(
     name="growth_100",
     summary="MNIST, 100 permutations of 10,000 images: networks that grow against fixed ones",
     measure="accuracy",
-    methods=("fixed", "growth"),
+    methods=("fixed", "growth", "neurogenesis"),
     seeds=10,
     hyperparameters={
         "fixed": {"learning_rate": 0.5, "scale": 0.6},
         "growth": {"learning_rate": 0.5, "scale": 0.6, "number": 32.0, "patience": 10.0},
+        "neurogenesis": {"learning_rate": 0.5, "scale": 0.6},
     },
     options={
         "fixed": {"consolidates": True},
         "growth": {"consolidates": True, "pairs": True, "when": "steps", "alive_percent": 50},
+        "neurogenesis": {"consolidates": True},
     },
     grids={
         "fixed": {"learning_rate": (0.3, 0.3, 0.5, 0.5), "scale": (0.3, 0.6, 0.3, 0.6)},
         "growth": {"number": (8.0, 8.0, 32.0, 32.0), "patience": (50.0, 10.0, 50.0, 10.0)},
+        "neurogenesis": {"alive": (0.25, 0.5, 0.75, 0.9)},
     },
 )

@@ -1,5 +1,6 @@
 """The methods of the benchmarks that grow, and the fixed networks that they are held against."""
 
+import math
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from neuroml.errors import UsageError
 from neuroml.imagining import imagined
 from neuroml.learner import Learner, Task, make_learner
 from neuroml.method import Method, Settings, Situation, wiring_of
+from neuroml.neurogenesis import neurogenic
 from neuroml.renewing import renewal
 from neuroml.rules.condensate_projector import CondensateProjectorState
 from neuroml.rules.growth import growth
@@ -69,6 +71,12 @@ def _first(found: Any) -> str:
     return (made - {home for part in found.values() for home in part.readers}).pop()
 
 
+def _neurogenesis(at: Situation, given: Settings) -> Learner:
+    own = {"alive": given["alive"], "radius": given["radius"]}
+    own |= {"contexts": int(given["contexts"]) or at.tasks, "by_lot": bool(given["by_lot"]), "activity": True}
+    return neurogenic(at.task, may_consolidate(at, given), at.example, **own)
+
+
 methods: dict[str, Method] = {
     "fixed": Method(
         "the optimizer alone on all neurons",
@@ -106,5 +114,13 @@ methods: dict[str, Method] = {
             **{"imagines": False, "pairs": False, "apoptosis": 0.0, "where": "score", "maturity": 100.0},
             **{"sprouts": False, "sprouting": 1.0},
         },
+    ),
+    "neurogenesis": Method(
+        "each new context, which is inferred, bears neurons that are silent in older ones",
+        learner=_neurogenesis,
+        hyperparameters={"alive": 0.5, "radius": 0.3, **PROJECTOR},
+        options={"contexts": 0, "by_lot": False, **CONSOLIDATION_OPTIONS},
+        boundaries=consolidates,
+        limits={"alive": (0.0, math.inf), "radius": (0.0, math.inf)},
     ),
 }

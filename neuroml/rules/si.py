@@ -81,8 +81,8 @@ def si(
       clip_negative: leaves out negative credit; the paper's equation does not. Without it an importance can be
         negative, and its weight is then pushed away from the anchor.
       ceiling: > 0, as much as an importance counts at most (Avalanche: 0.001); the default is the paper's equation.
-      count_penalty: adds the penalty's own gradient to the one that earns credit, as the code of van de Ven, Mammoth and
-        Avalanche does: a weight that is pulled back to its anchor then earns credit for it. The paper counts the loss.
+      count_penalty: the penalty's own gradient earns credit, too, as in the code of van de Ven, Mammoth and Avalanche:
+        a weight that is pulled back to its anchor then earns it for that. The paper counts the loss.
 
     Returns:
       A rule. Put it first in the chain: the gradient that it sees is then that of the loss alone.
@@ -93,8 +93,8 @@ def si(
 
     How ours differs: the step is read off the weights of the next call, so it is the one really taken, whatever
     optimizer follows. The authors' code clips the sum of importances at zero, ours each consolidation's credit. Van de
-    Ven's keeps negative credit (`clip_negative=False`) and counts the penalty's own gradient (`count_penalty`); Mammoth's
-    credit is the learning rate times that whole gradient squared, so never negative.
+    Ven's keeps negative credit (`clip_negative=False`) and counts the penalty (`count_penalty`); Mammoth's credit is the
+    learning rate times that whole gradient squared, so never negative.
 
     >>> import neuroml
     >>> params = {"w": jnp.array([1.0])}

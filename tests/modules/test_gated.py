@@ -15,11 +15,15 @@ KEY = jax.random.key(0)
 X = jax.random.normal(KEY, (6, 10, 8))
 
 
-@pytest.fixture(autouse=True, params=[True, False], ids=["graph", "tree"])
+@pytest.fixture(params=[True, False], ids=["graph", "tree"])
 def nnx_mode(request):
-    """Runs every test in NNX's graph mode and in its tree mode."""
+    """Runs a test in NNX's graph mode and in its tree mode."""
     with nnx.set_graph_mode(request.param), nnx.set_graph_updates(request.param):
         yield request.param
+
+
+# Where NNX itself carries the state of a layer; what a layer computes is the same in both.
+in_both_modes = pytest.mark.usefixtures("nnx_mode")
 
 
 def same(one, two, **tolerance):
@@ -46,6 +50,7 @@ def test_winning_is_what_a_stable_sort_finds(winners, dtype):
         np.testing.assert_array_equal(found, rank < winners)
 
 
+@in_both_modes
 def test_winners_are_those_of_numpy_and_excitability_is_their_running_share():
     layer, excitability = neuroml.KWinners(8, 3, strength=0.5, decay=0.7), np.zeros(8)
     moved = False
@@ -113,6 +118,7 @@ def test_silent_units_do_not_become_excited():
     assert layer.excitability[...].tolist() == [0, 0, 0.25, 0.5, 0]
 
 
+@in_both_modes
 def test_kwinners_in_a_stock_model_under_jit_vmap_and_eval():
     network = neuroml.from_nnx(
         lambda rngs: nnx.Sequential(nnx.Linear(8, 8, rngs=rngs), neuroml.KWinners(8, 2, strength=1.0))
@@ -133,6 +139,7 @@ def test_kwinners_in_a_stock_model_under_jit_vmap_and_eval():
     assert layer.excitability[...].any()
 
 
+@in_both_modes
 def test_a_batch_without_examples_leaves_excitability_alone():
     layer = neuroml.KWinners(3, 1)
     layer(jnp.ones((2, 3)))
@@ -197,6 +204,7 @@ def test_contexts_are_inferred_without_being_told():
     same(layer.prototypes.place[:3], jnp.stack([x[jnp.arange(30) % 3 == at].mean(0) for at in range(3)]), rtol=1e-4)
 
 
+@in_both_modes
 def test_prototypes_are_those_of_slots():
     layer, state = dendritic(nucleus=5, mobility=0.5), slots.empty(5, 8, 1)
     for seed in range(3):
@@ -226,6 +234,7 @@ def test_keys_say_where_the_context_comes_from():
         layer(X[0])
 
 
+@in_both_modes
 def test_nothing_is_learnt_when_it_is_told_so_and_before_the_first_example_the_context_is_the_first():
     layer = dendritic()
     assert not layer.context(X[0]).any()
@@ -274,6 +283,7 @@ def test_rules_about_layers_leave_the_segments_alone(rule):
     assert not np.allclose(step["layers"][1]["kernel"], 1)
 
 
+@in_both_modes
 def test_dendrites_under_jit_vmap_and_capture():
     network = neuroml.from_nnx(lambda rngs: neuroml.ActiveDendrites(8, 6, 4, 5, radius=8.0, rngs=rngs))
     params, state = jax.vmap(network.init)(jax.random.split(KEY, 3))

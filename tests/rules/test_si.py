@@ -27,7 +27,7 @@ FOLLOWED_BY = {
 
 @pytest.mark.parametrize("name", FOLLOWED_BY)
 def test_credit_is_the_sum_of_minus_gradient_times_step(name):
-    """Of the loss alone: where a pull (from a consolidation in between) joins the gradient, it earns nothing, but asked to."""
+    """Of the loss alone: a pull, from a consolidation in between, earns nothing unless it is to be counted."""
     counted = name == "pull counted"
     tx = optax.chain(neuroml.si(2.0, damping=0.1, clip_negative=False, count_penalty=counted), FOLLOWED_BY[name])
     params, state = START, tx.init(START)

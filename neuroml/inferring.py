@@ -1,0 +1,128 @@
+"""A learner whose network is told the context of each example: inferred from the input, by the nearest prototype."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import optax
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int
+
+from neuroml import slots
+from neuroml.errors import UsageError
+from neuroml.learner import Learner, Task, around, inner_state, make_learner
+from neuroml.slots import Slots
+from neuroml.streams.stream import Batch
+
+Gates = Callable[[Any, Array, Array], Callable[[int, Array], Array]]
+
+
+class InferringState(NamedTuple):
+    """Beside the weights: the optimizer's state, and a prototype of each context."""
+
+    inner: Any
+    prototypes: Slots
+
+
+def inferring(
+    task: Task,
+    transform: optax.GradientTransformation,
+    example: Batch,
+    gates: Gates,
+    *,
+    contexts: int,
+    radius: ArrayLike,
+    activity: bool = False,
+) -> Learner:
+    """Makes the learner of a network whose hidden answers are gated by a context that nobody names.
+
+    A prototype nucleates where most of a batch lies farther than `radius` from all others, and moves to the mean of
+    what it absorbs, in training only (`neuroml.slots`); contexts are numbered as they come. A batch is absorbed before
+    it is answered, and its labels are not looked at; at test time each example finds its context alone.
+    `Learner.context` says which, so that the accuracy of the inference stands beside the results.
+
+    Args:
+      task: the network, whose `apply` and `capture` take `after` as those of `neuroml.mlp` do, and the scale of inputs.
+      transform: the optimizer, with rules in it or without, but for those that need the word `importance`.
+      example: one example, for its shape.
+      gates: `(params, places [contexts, pixels], context [n]) -> after`: what hidden layers hand on in each context.
+      contexts: how many prototypes there is room for, >= 1. 1 is the content-free control: a context that is always
+        the same. Once all are used, what is new joins the nearest: `report` says how many are.
+      radius: in root mean squares of a pixel in [0, 1]. Smaller than the images of one task lie from their mean, each
+        batch makes a context of its own; larger than those of others do, none does. Padded images need a smaller one
+        than bare ones, normalized inputs a larger one.
+      activity: gives the rules the word `activity`, the inputs of the layers behind the gates.
+
+    Raises:
+      UsageError: a number out of range; at `init`, a network that is no `neuroml.mlp` with hidden layers.
+    """
+    if contexts < 1:
+        raise UsageError(f"contexts={contexts} must be at least 1.")
+    slots.check(radius=radius)
+    pixels = example.x.size
+    plain = make_learner(task, transform, activity=activity)
+
+    def keys(batch: Batch) -> Float[Array, "n pixels"]:
+        return jnp.reshape(batch.x / task.scale, (-1, pixels))
+
+    def at(prototypes: Slots) -> Learner:
+        return make_learner(_gated(task, gates, prototypes), transform, activity=activity)
+
+    def init(key):
+        state = plain.init(key)
+        hidden_layers(state.params)
+        return state._replace(opt_state=InferringState(state.opt_state, slots.empty(contexts, pixels, 1)))
+
+    def step(state, batch, key):
+        places = keys(batch)
+        nothing, sound = jnp.zeros((places.shape[0], 1)), jnp.isfinite(places).all(1)
+        own = {"radius": radius * pixels**0.5, "nucleus": places.shape[0], "sound": sound}
+        prototypes, _ = slots.absorb(state.opt_state.prototypes, places, nothing, **own)
+        after, info = at(prototypes).step(inner_state(state), batch, key)
+        return after._replace(opt_state=InferringState(after.opt_state, prototypes)), info
+
+    def asked(name: str) -> Any:
+        def ask(state, batch):
+            learner = at(state.opt_state.prototypes)
+            return getattr(learner, name)(inner_state(state), batch)
+
+        return ask
+
+    def consolidate(state, examples, key):
+        after = at(state.opt_state.prototypes).consolidate(inner_state(state), examples, key)
+        return after._replace(opt_state=state.opt_state._replace(inner=after.opt_state))
+
+    def report(state):
+        return plain.report(inner_state(state)) | {"contexts used": state.opt_state.prototypes.alive.sum()}
+
+    def infer(state, batch) -> Int[Array, " n"]:
+        return slots.nearest(state.opt_state.prototypes, keys(batch))
+
+    asking = {name: asked(name) for name in ("predict", "inspect", "capture")}
+    return around(plain, init, step, consolidate=consolidate, report=report, context=infer, contexts=contexts, **asking)
+
+
+def hidden_layers(params: Any) -> dict[int, Any]:
+    """Returns the hidden layers of a `neuroml.mlp` by number.
+
+    Raises:
+      UsageError: a network of another kind, or without hidden layers.
+    """
+    hidden = params.get("layers") if isinstance(params, dict) and "convolutions" not in params else None
+    if not hidden:
+        raise UsageError("contexts gate the hidden layers of a `neuroml.mlp`, and this network has none.")
+    return dict(hidden)
+
+
+def _gated(task: Task, gates: Gates, prototypes: Slots) -> Task:
+    """Returns the task whose network finds the context of each example among the prototypes."""
+
+    def told(call: Any) -> Any:
+        def ask(params, model_state, x):
+            context = slots.nearest(prototypes, jnp.reshape(x, (x.shape[0], -1)))
+            return call(params, model_state, x, after=gates(params, prototypes.place, context))
+
+        return ask
+
+    network = task.network
+    return task._replace(network=network._replace(apply=told(network.apply), capture=told(network.capture)))
