@@ -28,10 +28,10 @@ def neurogenic(
         answer_j  = relu(x @ kernel + bias)_j  where j < number(c), else 0        c: the context of the example
         number(c) = round(size * (alive + (1 - alive) * c / (contexts - 1)))      c = 0, 1, ..., contexts - 1
 
-    Contexts are inferred, not told: one that is new is seen in the input (`neuroml.inferring`), and bears an equal share
-    of the neurons that are left. What a network said in older contexts is the same to the bit after a birth, whatever the newborn learn:
-    nothing needs to be known of what they would have answered there. Behind `neuroml.condensate_projector`, whose cores
-    hold nothing of inputs that were silent, their outgoing weights are free to learn. Neurons in reserve are silent
+    Contexts are inferred, not told (`neuroml.inferring`): one that is new bears an equal share of the neurons that are
+    left. What a network said in older contexts is the same to the bit after a birth, whatever the newborn learn: nothing
+    needs to be known of what they would have answered there. Behind `neuroml.condensate_projector`, whose cores hold
+    nothing of neurons that were silent, their outgoing weights are free to learn. Neurons in reserve are silent
     everywhere and learn nothing; they are allocated, and charged, from the start.
 
     Args:

@@ -25,6 +25,7 @@ ROWS = {
     "condensate_homeostasis": ({}, {"every": 2}),
     "condensate_shell": ({}, {"every": 2}),
     "growth": ({}, {"when": "steps", "where": "random", "alive_percent": 50, "consolidates": True}),
+    "neurogenesis": ({}, {"consolidates": True}),
     "icarl": ({}, {"capacity": 12}),
     "er_nearest_mean": ({}, {"capacity": 12}),
     "gdumb": ({}, {"capacity": 12, "passes": 1}),

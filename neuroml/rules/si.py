@@ -93,8 +93,8 @@ def si(
 
     How ours differs: the step is read off the weights of the next call, so it is the one really taken, whatever
     optimizer follows. The authors' code clips the sum of importances at zero, ours each consolidation's credit. Van de
-    Ven's keeps negative credit (`clip_negative=False`) and counts the penalty (`count_penalty`); Mammoth's credit is the
-    learning rate times that whole gradient squared, so never negative.
+    Ven's keeps negative credit (`clip_negative=False`) and counts the penalty (`count_penalty`); Mammoth's credit is
+    the learning rate times that whole gradient squared, so never negative.
 
     >>> import neuroml
     >>> params = {"w": jnp.array([1.0])}

@@ -1,0 +1,136 @@
+"""Neurogenesis: the newborn answer in their own context and in later ones, and nothing that is older hears of them."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import neuroml
+from neuroml.errors import UsageError
+from neuroml.learner import Task, make_learner
+from neuroml.neurogenesis import neurogenic
+from neuroml.streams.stream import Batch
+
+SHAPE, CLASSES, HIDDEN, CONTEXTS = (3, 3, 1), 4, (10, 6), 3
+TASK = Task(neuroml.mlp(SHAPE, HIDDEN, CLASSES), 2.0)
+ONE = Batch(jnp.zeros(SHAPE), jnp.int32(0), jnp.int32(0), jnp.ones(CLASSES, bool))
+PLACES = jax.random.uniform(jax.random.key(9), (CONTEXTS, *SHAPE)) * 2
+BORN = [(5, 3), (8, 4), (10, 6)]  # neurons of the two layers in contexts 0, 1, 2: half, three quarters, all
+SGD = optax.sgd(0.1)
+
+
+def batch(context, seed, size=8):
+    """Examples near one of three places in input space."""
+    noise, label = jax.random.split(jax.random.key(seed))
+    x = PLACES[context] + 0.1 * jax.random.normal(noise, (size, *SHAPE))
+    return Batch(x, jax.random.randint(label, (size,), 0, CLASSES), jnp.full(size, context), jnp.ones((size, 4), bool))
+
+
+@functools.cache
+def made(transform=SGD, **settings):
+    return neurogenic(TASK, transform, ONE, **{"contexts": CONTEXTS, "radius": 0.2} | settings)
+
+
+@functools.cache
+def trained(agent, contexts=(0, 1, 2, 0)):
+    state, step = jax.jit(agent.init)(jax.random.key(0)), jax.jit(agent.step)
+    for number, context in enumerate(contexts):
+        state, _ = step(state, batch(context, number), jax.random.key(number))
+    return state
+
+
+def answers(params, image, born, order=None):
+    """The docstring's equation for one image."""
+    x = image.ravel()
+    for number, alive in enumerate(born):
+        layer = params["layers"][number]
+        place = np.arange(HIDDEN[number]) if order is None else order[number]
+        x = np.where(place < alive, np.maximum(x @ layer["kernel"] + layer["bias"], 0), 0)
+    return x @ params["head"]["kernel"] + params["head"]["bias"]
+
+
+def test_with_all_alive_it_is_the_network_alone():
+    plain, grown = trained(make_learner(TASK, SGD)), trained(made(alive=1.0))
+    jax.tree.map(np.testing.assert_array_equal, grown.params, plain.params)
+
+
+def test_an_answer_is_the_equation_of_the_docstring():
+    agent, params = made(), jax.tree.map(np.asarray, trained(made()).params)
+    for context, born in enumerate(BORN):
+        asked = batch(context, 50)
+        said = jax.jit(agent.predict)(trained(agent), asked)
+        expected = [answers(params, image, born) for image in np.asarray(asked.x) / 2]
+        np.testing.assert_allclose(said, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_nothing_that_the_newborn_learn_reaches_older_contexts():
+    agent, state = made(), trained(made())
+
+    def shaken(context):
+        """The weights with all that belongs to neurons born after a context replaced."""
+        params, noise = jax.tree.map(np.array, state.params), np.random.default_rng(0)
+        for number, (home, below) in enumerate(((params["layers"][0], None), (params["layers"][1], 0))):
+            late = np.arange(HIDDEN[number]) >= BORN[context][number]
+            home["kernel"][:, late] = noise.normal(size=(home["kernel"].shape[0], late.sum()))
+            home["bias"][late] = 7.0
+            if below is not None:
+                home["kernel"][np.arange(HIDDEN[below]) >= BORN[context][below]] = 9.0
+        params["head"]["kernel"][np.arange(HIDDEN[1]) >= BORN[context][1]] = 9.0
+        return state._replace(params=params)
+
+    predict = jax.jit(agent.predict)
+    for context in (0, 1):
+        same = lambda asked: np.array_equal(predict(shaken(context), asked), predict(state, asked))  # noqa: B023
+        assert all(same(batch(older, 60)) for older in range(context + 1)) and not same(batch(context + 1, 60))
+
+
+def test_neurons_in_reserve_learn_nothing():
+    agent = made()
+    start, state = jax.jit(agent.init)(jax.random.key(0)).params, trained(agent, (0, 0, 1)).params
+    moved = lambda pick: np.asarray(pick(start) != pick(state))
+    for number, born in enumerate(BORN[1]):
+        kernel = moved(lambda params, number=number: params["layers"][number]["kernel"])
+        assert not kernel[:, born:].any() and kernel[:, :born].any()
+    assert not moved(lambda params: params["head"]["kernel"])[BORN[1][1] :].any()
+
+
+def test_a_projector_leaves_what_the_newborn_hand_on_free():
+    """Its core saw nothing of them, so a step of their outgoing weights is that of the optimizer alone."""
+    agent = made(optax.chain(SGD, neuroml.condensate_projector(scale=1e-6)), activity=True)
+    state = trained(agent, (0, 0))
+    state = jax.jit(agent.consolidate)(state, batch(0, 3), jax.random.key(3))
+    shown, key = batch(1, 4), jax.random.key(4)
+    held = jax.jit(agent.step)(state, shown, key)[0].params["head"]["kernel"] - state.params["head"]["kernel"]
+    free = made()
+    opened = state._replace(opt_state=state.opt_state._replace(inner=SGD.init(state.params)))
+    alone = jax.jit(free.step)(opened, shown, key)[0].params["head"]["kernel"] - state.params["head"]["kernel"]
+    first, second = BORN[0][1], BORN[1][1]
+    np.testing.assert_allclose(held[first:second], alone[first:second], rtol=1e-4, atol=1e-6)
+    assert jnp.abs(held[first:second]).max() > 1e-3
+    assert jnp.linalg.norm(held[:first]) < 0.5 * jnp.linalg.norm(alone[:first])
+
+
+def test_by_lot_as_many_answer_and_age_has_nothing_to_do_with_it():
+    agent = made(by_lot=True)
+    params, state = jax.tree.map(np.asarray, trained(agent).params), trained(agent)
+    for context, born in enumerate(BORN):
+        lots = [jax.random.split(jax.random.key(number), CONTEXTS)[context] for number in range(2)]
+        order = [np.asarray(jax.random.permutation(lot, size)) for lot, size in zip(lots, HIDDEN, strict=True)]
+        asked = batch(context, 50)
+        expected = [answers(params, image, born, order) for image in np.asarray(asked.x) / 2]
+        np.testing.assert_allclose(jax.jit(agent.predict)(state, asked), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("contexts, alive", [((0,), 0.5), ((0, 1), 0.75), ((0, 1, 2), 1.0)])
+def test_it_says_how_many_are_alive(contexts, alive):
+    found = made().report(trained(made(), contexts))
+    assert float(found["alive"]) == pytest.approx(alive) and int(found["contexts used"]) == len(contexts)
+
+
+@pytest.mark.parametrize("settings, words", [({"alive": 0.0}, r"alive=0\.0"), ({"alive": 1.5}, r"alive=1\.5")])
+def test_a_share_out_of_range_is_named(settings, words):
+    with pytest.raises(UsageError, match=words):
+        made(**settings)
