@@ -50,7 +50,8 @@ suite = Suite(
     hyperparameters={
         "ewc": {"strength": {"task": 1e5, "domain": 1e10, "class": 1e9}},
         "si": {"strength": {"task": 10.0, "domain": 5e4, "class": 5e3}, "damping": 0.1},
-        "icarl": {"strength": 0.04},
+        "hat": {"thrift": 0.1},
+        "icarl": {"strength": 1.0},
     },
     options={
         "xdg": {"silent_percent": 90},

@@ -29,9 +29,9 @@ def neurogenic(
         number(c) = round(size * (alive + (1 - alive) * c / (contexts - 1)))      c = 0, 1, ..., contexts - 1
 
     Contexts are inferred, not told (`neuroml.inferring`): one that is new bears an equal share of the neurons that are
-    left. What a network said in older contexts is the same to the bit after a birth, whatever the newborn learn: nothing
-    needs to be known of what they would have answered there. Behind `neuroml.condensate_projector`, whose cores hold
-    nothing of neurons that were silent, their outgoing weights are free to learn. Neurons in reserve are silent
+    left. What a network said in older contexts is the same to the bit after a birth, whatever the newborn learn, so
+    nothing needs to be known of what they would have answered there. Behind `neuroml.condensate_projector`, whose cores
+    hold nothing of neurons that were silent, their outgoing weights are free to learn. Neurons in reserve are silent
     everywhere and learn nothing; they are allocated, and charged, from the start.
 
     Args:
