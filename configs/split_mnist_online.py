@@ -8,7 +8,8 @@ their numbers are translated: their EWC has no half, so 90 is our 180 (its Fishe
 probability, and so does ours here); their replay takes one mean over new and stored examples together, so a learning
 rate of .01 is our .005. Their distillation has no temperature^2, so an alpha of 1 is our .25 at temperature 2.
 ER-ACE, the nearest mean of what ER stores, GDumb and the projector, which that table lacks, had four trials of one
-number each, and chose the edge of their grids. `python -m paper_repro check buzzega_2020_split` holds all of it against the paper.
+number each, and chose the edge of their grids.
+`python -m paper_repro check buzzega_2020_split` holds all of it against the paper.
 """
 
 from benchmarks.suite import Suite

@@ -1,5 +1,7 @@
 """Neurogenesis: each new context bears neurons, which are silent in every context that is older than they are."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -7,7 +9,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Int
 
 from neuroml.errors import UsageError
-from neuroml.inferring import inferring
+from neuroml.inferring import hidden_layers, inferring
 from neuroml.learner import Learner, Task
 from neuroml.streams.stream import Batch
 
@@ -63,21 +65,19 @@ def neurogenic(
     >>> five = jax.tree.map(lambda leaf: jnp.stack([leaf] * 5), one)
     >>> for level in (0.1, 0.9):  # two contexts
     ...     state, _ = agent.step(state, five._replace(x=five.x + level), jax.random.key(1))
-    >>> float(agent.report(state)["alive"])
-    0.75
+    >>> float(agent.report(state)["alive hidden_0"])
+    6.0
     """
     if isinstance(alive, float | int) and not 0 < alive <= 1:
         raise UsageError(f"alive={alive} is a share of the neurons: above 0 and at most 1.")
-    living = lambda context: alive + (1 - alive) * context / max(contexts - 1, 1)
+    living = lambda size, context: jnp.round(size * (alive + (1 - alive) * context / max(contexts - 1, 1)))
 
     def gates(params, places, context):
-        del params
-
         def after(number: int, answers: Array) -> Array:
-            size = answers.shape[-1]
-            born = jnp.round(size * living(context))[:, None]
+            size = _size(params, number)
             order = _lots(number, len(places), size)[context] if by_lot else jnp.arange(size)
-            return jnp.where(order < born, answers, 0)
+            lives = order < living(size, context)[:, None]
+            return jnp.where(jnp.tile(lives, answers.shape[-1] // size), answers, 0)  # CReLU's neurons answer twice
 
         return after
 
@@ -85,9 +85,15 @@ def neurogenic(
 
     def report(state):
         newest = jnp.maximum(state.opt_state.prototypes.alive.sum() - 1, 0)
-        return learner.report(state) | {"alive": jnp.float32(living(newest))}
+        alive = {n: living(_size(state.params, n), newest) for n in hidden_layers(state.params)}
+        return learner.report(state) | {f"alive hidden_{number}": count for number, count in alive.items()}
 
     return learner._replace(report=report)
+
+
+def _size(params: Any, number: int) -> int:
+    """Returns how many neurons hidden layer `number` has."""
+    return hidden_layers(params)[number]["kernel"].shape[-1]
 
 
 def _lots(number: int, contexts: int, size: int) -> Int[Array, "contexts size"]:

@@ -124,10 +124,20 @@ def test_by_lot_as_many_answer_and_age_has_nothing_to_do_with_it():
         np.testing.assert_allclose(jax.jit(agent.predict)(state, asked), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("contexts, alive", [((0,), 0.5), ((0, 1), 0.75), ((0, 1, 2), 1.0)])
-def test_it_says_how_many_are_alive(contexts, alive):
+@pytest.mark.parametrize("contexts", [(0,), (0, 1), (0, 1, 2)])
+def test_it_says_how_many_are_alive(contexts):
     found = made().report(trained(made(), contexts))
-    assert float(found["alive"]) == pytest.approx(alive) and int(found["contexts used"]) == len(contexts)
+    assert (int(found["alive hidden_0"]), int(found["alive hidden_1"])) == BORN[len(contexts) - 1]
+    assert int(found["contexts used"]) == len(contexts)
+
+
+def test_a_neuron_that_answers_twice_is_silent_twice():
+    double = Task(neuroml.mlp(SHAPE, [10], CLASSES, activation="crelu"), 2.0)
+    agent = neurogenic(double, SGD, ONE, contexts=CONTEXTS, radius=0.2, activity=True)
+    state = jax.jit(agent.init)(jax.random.key(0))
+    state, _ = jax.jit(agent.step)(state, batch(0, 0), jax.random.key(0))
+    heard = np.asarray((jax.jit(agent.capture)(state, batch(0, 1))["head"] != 0).any(0))
+    np.testing.assert_array_equal(heard.reshape(2, 10).any(0), np.arange(10) < 5)  # x and -x: one of them answers
 
 
 @pytest.mark.parametrize("settings, words", [({"alive": 0.0}, r"alive=0\.0"), ({"alive": 1.5}, r"alive=1\.5")])
