@@ -66,6 +66,5 @@ suite = Suite(
         "packnet": {"learning_rate": (0.0003, 0.001, 0.003, 0.01)},
         "icarl": {"strength": (0.01, 0.04, 0.2, 1.0)},
         "streaming_lda": {"shrinkage": (0.00001, 0.0001, 0.001, 0.01)},
-        "random_ridge": {"ridge": (0.0001, 0.001, 0.01, 0.1)},
     },
 )

@@ -41,7 +41,8 @@ def dendritic(
     Args:
       task: the network, a `neuroml.mlp` with ReLU, and the scale of its inputs.
       transform: the optimizer, with rules in it or without, but for those that need the words `activity` or
-        `importance`. The weights are the network's, and "dendrites": {layer: [segments, pixels, size]}.
+        `importance` or ask the network themselves (`neuroml.lwf`, replay). The weights are the network's, and
+        "dendrites": {layer: [segments, pixels, size]}.
       example: one example, for its shape.
       contexts: how many prototypes there is room for, >= 1. 1 is the content-free control: the same dendrites, and a
         context that is always the same.
@@ -79,7 +80,8 @@ def dendritic(
         raise UsageError(f"winners={winners} is a share of the neurons: above 0 and at most 1.")
     network = _with_dendrites(task.network, example.x.size, segments, spread, winners)
 
-    def gates(params, places, context):
+    def gates(params, places, context, lot):
+        del lot
         return _gates(params[DENDRITES], _level(places), context, winners)
 
     own = {"contexts": contexts, "radius": radius}
@@ -91,7 +93,8 @@ def _with_dendrites(network: Network, pixels: int, segments: int, spread: ArrayL
 
     def init(key):
         params, model_state = network.init(key)
-        sizes = _readers(params) if segments else {}
+        readers = _readers(params)
+        sizes = readers if segments else {}
         own = jax.random.split(key)[1]  # the network folds small numbers into `key`
         draw = lambda number, size: jax.random.normal(jax.random.fold_in(own, number), (segments, pixels, size))
         dendrites = {number: spread / pixels**0.5 * draw(number, size) for number, size in sizes.items()}

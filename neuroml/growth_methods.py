@@ -73,7 +73,8 @@ def _first(found: Any) -> str:
 
 def _neurogenesis(at: Situation, given: Settings) -> Learner:
     own = {"alive": given["alive"], "radius": given["radius"]}
-    own |= {"contexts": int(given["contexts"]) or at.tasks, "by_lot": bool(given["by_lot"]), "activity": True}
+    room = int(given["contexts"]) or at.tasks  # 0: as many as there are tasks, so that all are born by the last
+    own |= {"contexts": room, "by_lot": bool(given["by_lot"]), "activity": True}
     return neurogenic(at.task, may_consolidate(at, given), at.example, **own)
 
 
@@ -121,6 +122,6 @@ methods: dict[str, Method] = {
         hyperparameters={"alive": 0.5, "radius": 0.3, **PROJECTOR},
         options={"contexts": 0, "by_lot": False, **CONSOLIDATION_OPTIONS},
         boundaries=consolidates,
-        limits={"alive": (0.0, math.inf), "radius": (0.0, math.inf)},
+        limits={"alive": (0.0, math.nextafter(1.0, 2.0)), "radius": (0.0, math.inf)},
     ),
 }

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
@@ -14,14 +15,16 @@ from neuroml.learner import Learner, Task, around, inner_state, make_learner
 from neuroml.slots import Slots
 from neuroml.streams.stream import Batch
 
-Gates = Callable[[Any, Array, Array], Callable[[int, Array], Array]]
+# (params, places, context, lot) -> after; see `inferring`.
+Gates = Callable[[Any, Array, Array, Array], Callable[[int, Array], Array]]
 
 
 class InferringState(NamedTuple):
-    """Beside the weights: the optimizer's state, and a prototype of each context."""
+    """Beside the weights: the optimizer's state, a prototype of each context, and a number drawn by lot."""
 
     inner: Any
     prototypes: Slots
+    lot: jax.Array  # () uint32
 
 
 def inferring(
@@ -43,18 +46,32 @@ def inferring(
 
     Args:
       task: the network, whose `apply` and `capture` take `after` as those of `neuroml.mlp` do, and the scale of inputs.
-      transform: the optimizer, with rules in it or without, but for those that need the word `importance`.
+      transform: the optimizer, with rules in it or without, but for those that need the word `importance`, and those
+        that ask the network themselves (`neuroml.lwf`, replay), which would ask it without its gates.
       example: one example, for its shape.
-      gates: `(params, places [contexts, pixels], context [n]) -> after`: what hidden layers hand on in each context.
+      gates: `(params, places [contexts, pixels], context [n], lot) -> after`, and `after(number, answers)` is what
+        hidden layer `number` hands on in the place of its answers [n, size]. `lot` is an integer, drawn for each run.
       contexts: how many prototypes there is room for, >= 1. 1 is the content-free control: a context that is always
         the same. Once all are used, what is new joins the nearest: `report` says how many are.
       radius: in root mean squares of a pixel in [0, 1]. Smaller than the images of one task lie from their mean, each
         batch makes a context of its own; larger than those of others do, none does. Padded images need a smaller one
         than bare ones, normalized inputs a larger one.
-      activity: gives the rules the word `activity`, the inputs of the layers behind the gates.
+      activity: gives the rules the word `activity`: the inputs of the layers, as the gates leave them.
 
     Raises:
       UsageError: a number out of range; at `init`, a network that is no `neuroml.mlp` with hidden layers.
+
+    >>> import jax, neuroml
+    >>> one = Batch(jnp.zeros((2, 2, 1)), jnp.int32(0), jnp.int32(0), jnp.ones(3, bool))
+    >>> silent = lambda params, places, context, lot: lambda number, answers: answers * (context == 0)[:, None]
+    >>> task = Task(neuroml.mlp((2, 2, 1), [8], 3), 1.0)
+    >>> agent = inferring(task, optax.sgd(0.1), one, silent, contexts=4, radius=0.3)  # they answer in the first context
+    >>> five = jax.tree.map(lambda leaf: jnp.stack([leaf] * 5), one)
+    >>> state = agent.init(jax.random.key(0))
+    >>> for level in (0.1, 0.9):
+    ...     state, _ = agent.step(state, five._replace(x=five.x + level), jax.random.key(1))
+    >>> float(abs(agent.capture(state, five._replace(x=five.x + 0.9))["head"]).max())
+    0.0
     """
     if contexts < 1:
         raise UsageError(f"contexts={contexts} must be at least 1.")
@@ -65,31 +82,32 @@ def inferring(
     def keys(batch: Batch) -> Float[Array, "n pixels"]:
         return jnp.reshape(batch.x / task.scale, (-1, pixels))
 
-    def at(prototypes: Slots) -> Learner:
-        return make_learner(_gated(task, gates, prototypes), transform, activity=activity)
+    def at(own: InferringState) -> Learner:
+        return make_learner(_gated(task, gates, own), transform, activity=activity)
 
     def init(key):
         state = plain.init(key)
         hidden_layers(state.params)
-        return state._replace(opt_state=InferringState(state.opt_state, slots.empty(contexts, pixels, 1)))
+        lot = jax.random.bits(jax.random.split(key)[1])
+        return state._replace(opt_state=InferringState(state.opt_state, slots.empty(contexts, pixels, 1), lot))
 
     def step(state, batch, key):
         places = keys(batch)
         nothing, sound = jnp.zeros((places.shape[0], 1)), jnp.isfinite(places).all(1)
         own = {"radius": radius * pixels**0.5, "nucleus": places.shape[0], "sound": sound}
         prototypes, _ = slots.absorb(state.opt_state.prototypes, places, nothing, **own)
-        after, info = at(prototypes).step(inner_state(state), batch, key)
-        return after._replace(opt_state=InferringState(after.opt_state, prototypes)), info
+        state = state._replace(opt_state=state.opt_state._replace(prototypes=prototypes))
+        after, info = at(state.opt_state).step(inner_state(state), batch, key)
+        return after._replace(opt_state=state.opt_state._replace(inner=after.opt_state)), info
 
     def asked(name: str) -> Any:
         def ask(state, batch):
-            learner = at(state.opt_state.prototypes)
-            return getattr(learner, name)(inner_state(state), batch)
+            return getattr(at(state.opt_state), name)(inner_state(state), batch)
 
         return ask
 
     def consolidate(state, examples, key):
-        after = at(state.opt_state.prototypes).consolidate(inner_state(state), examples, key)
+        after = at(state.opt_state).consolidate(inner_state(state), examples, key)
         return after._replace(opt_state=state.opt_state._replace(inner=after.opt_state))
 
     def report(state):
@@ -114,13 +132,13 @@ def hidden_layers(params: Any) -> dict[int, Any]:
     return dict(hidden)
 
 
-def _gated(task: Task, gates: Gates, prototypes: Slots) -> Task:
+def _gated(task: Task, gates: Gates, own: InferringState) -> Task:
     """Returns the task whose network finds the context of each example among the prototypes."""
 
     def told(call: Any) -> Any:
         def ask(params, model_state, x):
-            context = slots.nearest(prototypes, jnp.reshape(x, (x.shape[0], -1)))
-            return call(params, model_state, x, after=gates(params, prototypes.place, context))
+            context = slots.nearest(own.prototypes, jnp.reshape(x, (x.shape[0], -1)))
+            return call(params, model_state, x, after=gates(params, own.prototypes.place, context, own.lot))
 
         return ask
 

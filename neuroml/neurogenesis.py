@@ -28,7 +28,7 @@ def neurogenic(
     r"""Makes the learner whose neurons answer in the context in which they were born, and in later ones only.
 
         answer_j  = relu(x @ kernel + bias)_j  where j < number(c), else 0        c: the context of the example
-        number(c) = round(size * (alive + (1 - alive) * c / (contexts - 1)))      c = 0, 1, ..., contexts - 1
+        number(c) = max(1, round(size * (alive + (1 - alive) * c / max(1, contexts - 1))))      c = 0, ..., contexts - 1
 
     Contexts are inferred, not told (`neuroml.inferring`): one that is new bears an equal share of the neurons that are
     left. What a network said in older contexts is the same to the bit after a birth, whatever the newborn learn, so
@@ -38,17 +38,20 @@ def neurogenic(
 
     Args:
       task: the network, a `neuroml.mlp`, and the scale of its inputs.
-      transform: the optimizer, with rules in it or without, but for those that need the word `importance`.
+      transform: the optimizer, with rules in it or without, but for those that need the word `importance` or ask the
+        network themselves (`neuroml.lwf`, replay).
       example: one example, for its shape.
-      contexts: how many there is room for, >= 1; with 1, nothing is ever born.
+      contexts: how many there is room for, >= 1; with 1, nothing is ever born. If fewer come, the rest of the neurons
+        stay in reserve; if more, those that are too many join the nearest.
       alive: share of each hidden layer's neurons that live from the start, above 0; 1 is inert: the network alone.
       radius: how far from all prototypes a new context nucleates, in root mean squares of a pixel in [0, 1].
-      by_lot: the content-free control: as many neurons answer in each context, but drawn by lot for each anew, so that
-        who is silent where has nothing to do with age.
+      by_lot: the content-free control: as many neurons answer in each context, but drawn by lot for each anew, and in
+        every run otherwise, so that who is silent where has nothing to do with age.
       activity: gives the rules the word `activity`, which projectors need.
 
     Raises:
-      UsageError: a number out of range; at `init`, a network that is no `mlp` with hidden layers.
+      UsageError: a number out of range; at `init`, a network that is no `mlp` with hidden layers, or one with layer
+        norm, by which neurons in reserve would reach the others.
 
     Reference:
       Rusu et al. 2016, "Progressive neural networks", arXiv:1606.04671 (columns that hear older ones and are not heard
@@ -70,12 +73,13 @@ def neurogenic(
     """
     if isinstance(alive, float | int) and not 0 < alive <= 1:
         raise UsageError(f"alive={alive} is a share of the neurons: above 0 and at most 1.")
-    living = lambda size, context: jnp.round(size * (alive + (1 - alive) * context / max(contexts - 1, 1)))
+    share = lambda context: alive + (1 - alive) * context / max(contexts - 1, 1)
+    living = lambda size, context: jnp.maximum(jnp.round(size * share(context)), 1)
 
-    def gates(params, places, context):
+    def gates(params, places, context, lot):
         def after(number: int, answers: Array) -> Array:
             size = _size(params, number)
-            order = _lots(number, len(places), size)[context] if by_lot else jnp.arange(size)
+            order = _lots(lot, number, len(places), size)[context] if by_lot else jnp.arange(size)
             lives = order < living(size, context)[:, None]
             return jnp.where(jnp.tile(lives, answers.shape[-1] // size), answers, 0)  # CReLU's neurons answer twice
 
@@ -83,12 +87,22 @@ def neurogenic(
 
     learner = inferring(task, transform, example, gates, contexts=contexts, radius=radius, activity=activity)
 
+    def init(key):
+        state = learner.init(key)
+        if "norms" in state.params:
+            raise UsageError(
+                "a layer norm counts neurons in reserve among the others, which births would then change: take a "
+                "network without layer_norm."
+            )
+        return state
+
     def report(state):
         newest = jnp.maximum(state.opt_state.prototypes.alive.sum() - 1, 0)
         alive = {n: living(_size(state.params, n), newest) for n in hidden_layers(state.params)}
-        return learner.report(state) | {f"alive hidden_{number}": count for number, count in alive.items()}
+        counts = {} if by_lot else {f"alive hidden_{number}": count for number, count in alive.items()}
+        return learner.report(state) | counts
 
-    return learner._replace(report=report)
+    return learner._replace(init=init, report=report)
 
 
 def _size(params: Any, number: int) -> int:
@@ -96,7 +110,7 @@ def _size(params: Any, number: int) -> int:
     return hidden_layers(params)[number]["kernel"].shape[-1]
 
 
-def _lots(number: int, contexts: int, size: int) -> Int[Array, "contexts size"]:
-    """Returns for each context an order of the neurons of hidden layer `number`; the same in every run."""
-    keys = jax.random.split(jax.random.key(number), contexts)
+def _lots(lot: Array, number: int, contexts: int, size: int) -> Int[Array, "contexts size"]:
+    """Returns for each context an order of the neurons of hidden layer `number`."""
+    keys = jax.random.split(jax.random.fold_in(jax.random.key(lot), number), contexts)
     return jax.vmap(lambda key: jax.random.permutation(key, size))(keys)

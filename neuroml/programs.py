@@ -72,7 +72,7 @@ def _program(experiment: Experiment, seeds_mode: str, runs: int, shapes: Shapes)
 
 def _compiler_options() -> dict[str, Any]:
     """On CPU, LLVM's heavier passes double the compile time and gain nothing: the time is in the matrix library."""
-    asked = jax.config.values.get("jax_disable_most_optimizations")  # for less still, and JAX says how little
+    asked = jax.config.values.get("jax_disable_most_optimizations")  # then JAX sets a level of its own
     return {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" and not asked else {}
 
 

@@ -164,6 +164,8 @@ def test_numbers_out_of_range_are_named(settings, words):
 
 
 @pytest.mark.parametrize("network", [neuroml.mlp(SHAPE, [], CLASSES), neuroml.cnn((4, 4, 1), (2,), (3,), CLASSES)])
-def test_a_network_without_hidden_layers_or_with_convolutions_is_refused(network):
+@pytest.mark.parametrize("segments", [0, 1])
+def test_a_network_without_hidden_layers_or_with_convolutions_is_refused(network, segments):
+    agent = dendrites.dendritic(Task(network, 1.0), optax.sgd(0.1), ONE, contexts=2, segments=segments)
     with pytest.raises(UsageError, match="hidden layers of a `neuroml.mlp`"):
-        dendrites.dendritic(Task(network, 1.0), optax.sgd(0.1), ONE, contexts=2).init(jax.random.key(0))
+        agent.init(jax.random.key(0))

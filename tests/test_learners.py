@@ -9,6 +9,7 @@ import pytest
 import toy
 
 from neuroml import growth_methods
+from neuroml.errors import UsageError
 from neuroml.methods import methods
 
 DATA = toy.dataset()
@@ -74,3 +75,23 @@ def test_settings_of_growth_reach_the_rule(monkeypatch):
     agent = lambda hyper: made.learner(made.stream(DATA, jax.random.key(0)), hyper).init(jax.random.key(0)).params
     agent(toy.numbers_of(made, maturity=7.0))
     assert given["where"] == "random" and given["when"] == "steps" and given["maturity"] == 7.0
+
+
+def test_settings_of_neurogenesis_reach_the_learner(monkeypatch):
+    given = []
+    maker = growth_methods.neurogenic
+    monkeypatch.setattr(growth_methods, "neurogenic", lambda *a, **named: (given.append(named), maker(*a, **named))[1])
+    made = experiment("neurogenesis")
+    for options in ({"by_lot": True}, {"contexts": 7}):
+        one = dataclasses.replace(made, options={**made.options, **options})
+        one.learner(one.stream(DATA, jax.random.key(0)), toy.numbers_of(one, alive=0.7, radius=0.2))
+    (lots, room) = given
+    assert (
+        lots["by_lot"]
+        and not room["by_lot"]
+        and float(lots["alive"]) == pytest.approx(0.7)
+        and float(lots["radius"]) == pytest.approx(0.2)
+    )
+    assert (lots["contexts"], room["contexts"]) == (3, 7)
+    with pytest.raises(UsageError, match=r"alive=1\.5 must be more than 0"):
+        methods["neurogenesis"].check({**methods["neurogenesis"].hyperparameters, "alive": [0.5, 1.5]})

@@ -116,8 +116,11 @@ def test_a_projector_leaves_what_the_newborn_hand_on_free():
 def test_by_lot_as_many_answer_and_age_has_nothing_to_do_with_it():
     agent = made(by_lot=True)
     params, state = jax.tree.map(np.asarray, trained(agent).params), trained(agent)
+    other = jax.jit(agent.init)(jax.random.key(1)).opt_state.lot
+    assert state.opt_state.lot != other
     for context, born in enumerate(BORN):
-        lots = [jax.random.split(jax.random.key(number), CONTEXTS)[context] for number in range(2)]
+        keys = [jax.random.fold_in(jax.random.key(state.opt_state.lot), number) for number in range(2)]
+        lots = [jax.random.split(key, CONTEXTS)[context] for key in keys]
         order = [np.asarray(jax.random.permutation(lot, size)) for lot, size in zip(lots, HIDDEN, strict=True)]
         asked = batch(context, 50)
         expected = [answers(params, image, born, order) for image in np.asarray(asked.x) / 2]
@@ -138,6 +141,24 @@ def test_a_neuron_that_answers_twice_is_silent_twice():
     state, _ = jax.jit(agent.step)(state, batch(0, 0), jax.random.key(0))
     heard = np.asarray((jax.jit(agent.capture)(state, batch(0, 1))["head"] != 0).any(0))
     np.testing.assert_array_equal(heard.reshape(2, 10).any(0), np.arange(10) < 5)  # x and -x: one of them answers
+
+
+def test_the_least_that_lives_is_one_neuron_and_with_one_context_nothing_is_born():
+    found = made(alive=0.01).report(trained(made(alive=0.01), (0,)))
+    assert float(found["alive hidden_0"]) == float(found["alive hidden_1"]) == 1
+    alone = made(contexts=1)
+    assert float(alone.report(trained(alone, (0, 1, 2)))["alive hidden_0"]) == BORN[0][0]
+
+
+def test_what_is_new_joins_the_nearest_once_there_is_no_room():
+    agent = made(contexts=2)
+    assert set(np.asarray(agent.context(trained(agent, (0, 1, 2)), batch(2, 70)))) <= {0, 1}
+
+
+def test_a_layer_norm_is_refused():
+    network = neuroml.mlp(SHAPE, HIDDEN, CLASSES, layer_norm=True)
+    with pytest.raises(UsageError, match="without layer_norm"):
+        neurogenic(Task(network, 2.0), SGD, ONE, contexts=2).init(jax.random.key(0))
 
 
 @pytest.mark.parametrize("settings, words", [({"alive": 0.0}, r"alive=0\.0"), ({"alive": 1.5}, r"alive=1\.5")])

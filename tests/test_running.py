@@ -15,6 +15,7 @@ import pytest
 import toy
 
 import neuroml
+from neuroml import programs as made
 from neuroml import running
 from neuroml.errors import UsageError
 from neuroml.experiment import Findings
@@ -295,3 +296,12 @@ def test_a_method_that_needs_boundaries_is_refused_before_anything_runs(steps_mo
     with compilations("every_run") as programs, pytest.raises(UsageError, match="does not tell"):
         neuroml.run(experiment, DATA, seeds=[0], hyperparameters={"learning_rate": 0.1}, steps_mode=steps_mode)
     assert not programs
+
+
+def test_the_level_of_real_runs_compiles_where_tests_ask_for_less(monkeypatch):
+    """Tests run without optimizations (`conftest.py`), so none of them meets the option that all results had."""
+    assert not made._compiler_options()
+    monkeypatch.setitem(jax.config.values, "jax_disable_most_optimizations", False)
+    options = made._compiler_options()
+    assert options if jax.default_backend() == "cpu" else not options
+    assert jax.jit(lambda x: x + 1).lower(1.0).compile(options)(1.0) == 2.0

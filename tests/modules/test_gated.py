@@ -254,6 +254,7 @@ def test_what_is_not_finite_joins_no_prototype():
     assert layer.prototypes.mass.sum() == 29 and jnp.isfinite(layer.prototypes.place).all()
 
 
+@in_both_modes
 def test_a_context_learns_without_changing_the_gates_of_another():
     network = neuroml.from_nnx(lambda rngs: neuroml.ActiveDendrites(8, 6, 4, 5, radius=8.0, rngs=rngs))
     params, state = network.init(KEY)
@@ -265,6 +266,7 @@ def test_a_context_learns_without_changing_the_gates_of_another():
     assert (gradient["dendrites"] != 0).any(2).sum() == 6, "one segment of each unit"
 
 
+@in_both_modes
 @pytest.mark.parametrize("rule", [neuroml.condensate_projector(), neuroml.decorrelation(every=1, strength=0.5)])
 def test_rules_about_layers_leave_the_segments_alone(rule):
     make = lambda rngs: nnx.Sequential(
