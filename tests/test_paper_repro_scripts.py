@@ -96,6 +96,17 @@ def test_a_comparison_leaves_out_seeds_that_diverged_and_says_how_many_are_left(
     assert front.accuracy(ours).mean == pytest.approx(61)
 
 
+def test_neurogenesis_is_held_against_fixed_networks_growth_and_lots(tmp_path):
+    given = {"alive": 0.5, "by_lot": False}
+    rows = [record(*one, **PLAIN) for one in (("growth", 0, 0.5), ("growth", 1, 0.6))]
+    rows += [record("neurogenesis", seed, 0.7, **given) for seed in range(2)] + [record("fixed", s) for s in range(2)]
+    rows += [record("neurogenesis", seed, 0.4, **given | {"by_lot": True}) for seed in range(2)]
+    told = growth_compare.lines(write(tmp_path / "a.jsonl", rows))
+    ours = [line for line in told if ": neurogenesis - " in line]
+    assert [line.split(" = ")[0].split(" - ")[1] for line in ours] == ["fixed", "growth", "neurogenesis by_lot=True"]
+    assert [line.split(" = ")[1].split(" ")[0] for line in ours] == ["20.00", "15.00", "30.00"]
+
+
 def test_rivals_are_held_against_the_projector_on_the_seeds_that_both_have(tmp_path):
     ours = [record("condensate_projector", seed=seed, accuracy=0.9 + 0.01 * seed) for seed in range(4)]
     rows = ours + [record("gpm", seed=seed, accuracy=0.8) for seed in range(3)]
@@ -161,9 +172,12 @@ def test_one_that_recovers_fast_among_many_that_do_not_is_not_chosen():
 
 def test_a_control_has_the_colour_of_its_method_and_a_look_of_its_own():
     groups = {name: {89610: [record(name.split(" ")[0]), record(seed=1, diverged=LOST)]} for name in front.DRAWN}
-    fixed, growth, control = front.styles_of([groups, {"fixed": groups["fixed"]}]).values()
-    assert growth["color"] == control["color"] == method_style("growth")["color"] != fixed["color"]
-    assert growth["marker"] != control["marker"] and growth["label"] == "growth (diverged 1/2)"
+    fixed, growth, born, control = front.styles_of([groups, {"fixed": groups["fixed"]}]).values()
+    assert born["color"] == control["color"] == method_style("neurogenesis")["color"] != fixed["color"]
+    assert (
+        len({born["marker"], control["marker"], growth["marker"]}) == 3
+        and growth["label"] == "growth (diverged 1/2)" != fixed["label"]
+    )
 
 
 def test_pictures_of_growth_leave_out_what_diverged(tmp_path, monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""Paired comparisons of networks that grow with fixed ones of the same width, and with growth that does not sprout.
+"""Paired comparisons of networks that grow with fixed ones of the same width, with each other, and with controls.
 
     python -m paper_repro.growth.compare
 
@@ -24,15 +24,18 @@ FILES = (
 )
 
 
+RIVALS = {"neurogenesis": ("growth", "neurogenesis by_lot=True")}
+
+
 def lines(path: Path) -> list[str]:
-    """Returns a line for each width and each setting of growth in a file, two where it sprouts."""
+    """Returns a line for each width, each setting in a file and what it is held against."""
     named = lambda record: (record["config"]["protocol"]["hidden"][0], name_of(record))
     groups = comparing.by_name(results.latest(results.read(path)), named)
     found = {key: comparing.values(group, "accuracy") for key, group in sorted(groups.items())}
     return [
         f"{width} neurons: {setting} - {other} = {difference}"
         for (width, setting), ours in found.items()
-        for other in ("fixed", setting.split(" sprouts=")[0])
+        for other in ("fixed", *RIVALS.get(setting, ()), setting.split(" sprouts=")[0])
         if setting != other and (difference := comparing.compared(ours, found.get((width, other), {})))
     ]
 

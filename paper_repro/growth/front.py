@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 HOME = Path(__file__).parent / "results"
 PLAIN = {"when": "steps", "alive_percent": 50, "directions": "random", "imagines": True, "pairs": True}
 PLAIN |= {"youth_gain": 1.0, "apoptosis": 0.0, "where": "score", "sprouts": False, "maturity": 100.0}
-DRAWN = ("fixed", "growth", "growth when=plateau alive_percent=25 pairs=False")  # all are printed
+USUAL = {"growth": PLAIN, "neurogenesis": {"alive": 0.5, "by_lot": False}}
+DRAWN = ("fixed", "growth", "neurogenesis", "neurogenesis by_lot=True")  # all are printed
 INPUTS, OUTPUTS = 784, 10
 TICKS = (50_000, 100_000, 200_000, 500_000)
 PANELS = {"20 permutations": HOME, "100 permutations": HOME / "hundred"}
@@ -44,12 +45,10 @@ def size_of(record: Mapping[str, Any]) -> int:
 
 def name_of(record: Mapping[str, Any]) -> str:
     """Returns the method, with the settings by which a control differs from it."""
-    given = record["config"]["hyperparameters"]
-    if record["method"] != "growth":
-        return record["method"]
-    given = {**methods["growth"].young, **given}  # what is younger is named in a result only where it is on
-    changed = [f"{key}={given[key]}" for key, usual in PLAIN.items() if given[key] != usual]
-    return " ".join([record["method"], *changed])
+    method, given = record["method"], record["config"]["hyperparameters"]
+    given = {**methods[method].young, **given}  # what is younger is named in a result only where it is on
+    changed = [f"{key}={given[key]}" for key, usual in USUAL.get(method, {}).items() if given[key] != usual]
+    return " ".join([method, *changed])
 
 
 def by_name(records: Sequence[results.Record]) -> dict[str, dict[int, list[results.Record]]]:
