@@ -24,7 +24,7 @@ suite = dataclasses.replace(
     hyperparameters={
         "fixed": {"learning_rate": 0.5, "scale": 0.6},
         "growth": {"learning_rate": 0.5, "scale": 0.6, "number": 32.0, "patience": 10.0},
-        "neurogenesis": {"learning_rate": 0.5, "scale": 0.6},
+        "neurogenesis": {"learning_rate": 0.5, "scale": 0.6, "alive": 0.75},
     },
     options={
         "fixed": {"consolidates": True},

@@ -97,7 +97,7 @@ def test_a_comparison_leaves_out_seeds_that_diverged_and_says_how_many_are_left(
 
 
 def test_neurogenesis_is_held_against_fixed_networks_growth_and_lots(tmp_path):
-    given = {"alive": 0.5, "by_lot": False}
+    given = {"alive": 0.75, "by_lot": False}
     rows = [record(*one, **PLAIN) for one in (("growth", 0, 0.5), ("growth", 1, 0.6))]
     rows += [record("neurogenesis", seed, 0.7, **given) for seed in range(2)] + [record("fixed", s) for s in range(2)]
     rows += [record("neurogenesis", seed, 0.4, **given | {"by_lot": True}) for seed in range(2)]

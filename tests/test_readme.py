@@ -78,7 +78,7 @@ def test_every_suite_in_the_readme_exists(name):
 def test_tuned_values_are_those_that_were_chosen():
     import json
 
-    for path in (ROOT / "paper_repro" / "results" / "tuning").glob("*.json"):
+    for path in (ROOT / "paper_repro").rglob("results/tuning/*.json"):
         record = json.loads(path.read_text())
         one = suite.load(record["suite"])
         for trial in record["methods"]:
