@@ -6,7 +6,8 @@ Five tasks of two digits, in the order of the digits; MLP of 2 x 100 ReLU units 
 the learning rates, strengths and sizes of replayed batches of `utils/best_args.py` for 200 stored examples. Three of
 their numbers are translated: their EWC has no half, so 90 is our 180 (its Fisher takes true labels, weighted by their
 probability, and so does ours here); their replay takes one mean over new and stored examples together, so a learning
-rate of .01 is our .005. Their distillation has no temperature^2, so an alpha of 1 is our .25 at temperature 2.
+rate of .01 is our .005. Their distillation has no temperature^2, so an alpha of 1 is our .25 at temperature 2. Their SI
+counts the penalty's gradient, too (`count_penalty`), and ours does not.
 ER-ACE, the nearest mean of what ER stores, GDumb and the projector, which that table lacks, had four trials of one
 number each, and chose the edge of their grids.
 `python -m paper_repro check buzzega_2020_split` holds all of it against the paper.
