@@ -54,3 +54,14 @@ def test_it_remembers_beside_another_rule(names):
     rule = names[3]["opt_state"].rule
     assert float(rule.ground["layers/0"].unit) > 0
     assert all(bool(jax.numpy.isfinite(leaf).all()) for leaf in jax.tree.leaves(names[3]["opt_state"]))
+
+
+def test_neurons_are_born_for_a_context_that_looks_different(names):
+    last = names[-1]
+    agent, state, digits = last["agent"], last["state"], last["digits"]
+    found = agent.report(state)
+    assert (int(found["contexts used"]), int(found["alive hidden_0"])) == (2, 43)
+    for number, order in enumerate(last["orders"]):
+        batch = last["as_batch"](jax.numpy.float32(digits.test_x.reshape(-1, 64)[:, order]), digits.test_y)
+        assert float((agent.context(state, batch) == number).mean()) > 0.95
+        assert float((agent.predict(state, batch).argmax(1) == digits.test_y).mean()) > 0.8
