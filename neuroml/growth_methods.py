@@ -75,6 +75,7 @@ def _neurogenesis(at: Situation, given: Settings) -> Learner:
     own = {"alive": given["alive"], "radius": given["radius"]}
     room = int(given["contexts"]) or at.tasks  # 0: as many as there are tasks, so that all are born by the last
     own |= {"contexts": room, "by_lot": bool(given["by_lot"]), "activity": True}
+    own |= {"consolidates": bool(given["consolidates"] and not given["told"])}
     return neurogenic(at.task, may_consolidate(at, given), at.example, **own)
 
 
@@ -120,8 +121,9 @@ methods: dict[str, Method] = {
         "each new context, which is inferred, bears neurons that are silent in older ones",
         learner=_neurogenesis,
         hyperparameters={"alive": 0.5, "radius": 0.3, **PROJECTOR},
-        options={"contexts": 0, "by_lot": False, **CONSOLIDATION_OPTIONS},
-        boundaries=consolidates,
+        options={"contexts": 0, "by_lot": False, "told": True, **CONSOLIDATION_OPTIONS},
+        boundaries=lambda given: consolidates(given) and bool(given["told"]),
+        young={"told": True},
         limits={"alive": (0.0, math.nextafter(1.0, 2.0)), "radius": (0.0, math.inf)},
     ),
 }

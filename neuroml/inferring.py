@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from neuroml import slots
+from neuroml.cost import one_in
 from neuroml.errors import UsageError
 from neuroml.learner import Learner, Task, around, inner_state, make_learner
 from neuroml.slots import Slots
@@ -36,6 +37,7 @@ def inferring(
     contexts: int,
     radius: ArrayLike,
     activity: bool = False,
+    consolidates: bool = False,
 ) -> Learner:
     """Makes the learner of a network whose hidden answers are gated by a context that nobody names.
 
@@ -57,6 +59,8 @@ def inferring(
         batch makes a context of its own; larger than those of others do, none does. Padded images need a smaller one
         than bare ones, normalized inputs a larger one.
       activity: gives the rules the word `activity`: the inputs of the layers, as the gates leave them.
+      consolidates: where a new context appears, before anything of it is learnt, the rules consolidate by themselves,
+        so that nobody needs to say where a task ends. The examples that they are given are the first of the new one.
 
     Raises:
       UsageError: a number out of range; at `init`, a network that is no `neuroml.mlp` with hidden layers.
@@ -95,7 +99,12 @@ def inferring(
         places = keys(batch)
         nothing, sound = jnp.zeros((places.shape[0], 1)), jnp.isfinite(places).all(1)
         own = {"radius": radius * pixels**0.5, "nucleus": places.shape[0], "sound": sound}
-        prototypes, _ = slots.absorb(state.opt_state.prototypes, places, nothing, **own)
+        before = state.opt_state.prototypes
+        prototypes, _ = slots.absorb(before, places, nothing, **own)
+        if consolidates:
+            new = before.alive.any() & (prototypes.alive.sum() > before.alive.sum())
+            with one_in(10):  # of the steps at most, where a context lasts
+                state = jax.lax.cond(new, lambda one: consolidate(one, batch, key), lambda one: one, state)
         state = state._replace(opt_state=state.opt_state._replace(prototypes=prototypes))
         after, info = at(state.opt_state).step(inner_state(state), batch, key)
         return after._replace(opt_state=state.opt_state._replace(inner=after.opt_state)), info

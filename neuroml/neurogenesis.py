@@ -24,6 +24,7 @@ def neurogenic(
     radius: ArrayLike = 0.3,
     by_lot: bool = False,
     activity: bool = False,
+    consolidates: bool = False,
 ) -> Learner:
     r"""Makes the learner whose neurons answer in the context in which they were born, and in later ones only.
 
@@ -48,6 +49,7 @@ def neurogenic(
       by_lot: the content-free control: as many neurons answer in each context, but drawn by lot for each anew, and in
         every run otherwise, so that who is silent where has nothing to do with age.
       activity: gives the rules the word `activity`, which projectors need.
+      consolidates: the rules consolidate by themselves where a new context appears (`neuroml.inferring`).
 
     Raises:
       UsageError: a number out of range; at `init`, a network that is no `mlp` with hidden layers, or one with layer
@@ -85,7 +87,8 @@ def neurogenic(
 
         return after
 
-    learner = inferring(task, transform, example, gates, contexts=contexts, radius=radius, activity=activity)
+    told = {"contexts": contexts, "radius": radius, "activity": activity, "consolidates": consolidates}
+    learner = inferring(task, transform, example, gates, **told)
 
     def init(key):
         state = learner.init(key)

@@ -113,6 +113,20 @@ def test_a_projector_leaves_what_the_newborn_hand_on_free():
     assert jnp.linalg.norm(held[:first]) < 0.5 * jnp.linalg.norm(alone[:first])
 
 
+def test_told_or_not_where_a_task_ends_a_projector_holds_the_same():
+    """It consolidates before anything of the new context is learnt, which is where the old one ended."""
+    rules = optax.chain(SGD, neuroml.condensate_projector(scale=0.01))
+    told, alone = made(rules, activity=True), made(rules, activity=True, consolidates=True)
+    (one, step), (other, itself) = ((agent.init(jax.random.key(0)), jax.jit(agent.step)) for agent in (told, alone))
+    for number, context in enumerate((0, 0, 1, 1, 0, 2)):
+        if number in (2, 5):  # the first of contexts 1 and 2; to come back to one that is known ends nothing
+            one = jax.jit(told.consolidate)(one, batch(context, number), jax.random.key(number))
+        one, _ = step(one, batch(context, number), jax.random.key(number))
+        other, _ = itself(other, batch(context, number), jax.random.key(number))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), one, other)
+    assert float(alone.report(other)["held head"]) > 0.1
+
+
 def test_by_lot_as_many_answer_and_age_has_nothing_to_do_with_it():
     agent = made(by_lot=True)
     params, state = jax.tree.map(np.asarray, trained(agent).params), trained(agent)
