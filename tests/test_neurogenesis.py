@@ -1,6 +1,7 @@
 """Neurogenesis: the newborn answer in their own context and in later ones, and nothing that is older hears of them."""
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -125,6 +126,22 @@ def test_told_or_not_where_a_task_ends_a_projector_holds_the_same():
         other, _ = itself(other, batch(context, number), jax.random.key(number))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), one, other)
     assert float(alone.report(other)["held head"]) > 0.1
+
+
+class Counted(NamedTuple):
+    """State of a rule that counts its consolidations."""
+
+    number: jax.Array
+
+    def consolidate(self, params, **_):
+        return self._replace(number=self.number + 1)
+
+
+def test_it_consolidates_once_for_each_context_that_ended():
+    counting = optax.GradientTransformation(lambda params: Counted(jnp.int32(0)), lambda g, s, params=None: (g, s))
+    agent = made(optax.chain(counting, SGD), consolidates=True)
+    ended = [int(trained(agent, seen).opt_state.inner[0].number) for seen in ((0,), (0, 0, 1, 1), (0, 1, 0, 1, 2))]
+    assert ended == [0, 1, 2]
 
 
 def test_by_lot_as_many_answer_and_age_has_nothing_to_do_with_it():
