@@ -6,8 +6,11 @@ Permuted MNIST, 100 permutations of 10,000 images each, one pass, one head, no t
 condensates that protect the input directions of earlier permutations (`--set consolidates=False` leaves them out).
 MLP 784-400-400-10; `--set hidden=100,100` and other widths make the front. `growth` begins with half of its neurons and
 bears the others at fixed steps, which does better than a quarter and plateaus (`paper_repro/growth`). All that a
-network has allocated is charged, alive or in reserve. `neurogenesis` bears neurons for each permutation, which it
-infers, and silences them in older ones.
+network has allocated is charged, alive or in reserve. `neurogenesis` bears neurons for each permutation that it infers,
+with room for as many as there are tasks, and silences them in older ones.
+
+1 to 5 minutes a seed and method on one CPU core for 100 permutations. To expect, in %, with `hidden=100,100`: fixed
+61.2, growth 60.8, neurogenesis 66.0; over 20 permutations 86.2, 86.3, 87.1.
 """
 
 import dataclasses
