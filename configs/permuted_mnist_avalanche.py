@@ -9,7 +9,7 @@ half: `neuroml.conventions.translate("avalanche", 1.0, examples=60000, batch_siz
 in the mean over weights and not in each. Their SI of lambda 10 has a half, counts no importance above a thousandth, and
 its penalty's own gradient earns credit. They clear the optimizer's state where a task begins, ours does not.
 
-3.5 minutes a seed on one CPU core for EWC, 6.5 for SI. To expect: EWC 83.7, SI 87 % (their README: 83 for both).
+3.5 minutes a seed on one CPU core for EWC, 6.5 for SI. To expect: EWC 83.7, SI 86 % (their README: 83 for both).
 `python -m paper_repro check permuted_mnist_ewc_si`.
 """
 
