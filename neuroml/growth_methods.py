@@ -124,6 +124,7 @@ methods: dict[str, Method] = {
         options={"contexts": 0, "by_lot": False, "told": True, **CONSOLIDATION_OPTIONS},
         boundaries=lambda given: consolidates(given) and bool(given["told"]),
         young={"told": True},
+        # `alive` may be 1, which is inert.
         limits={"alive": (0.0, math.nextafter(1.0, 2.0)), "radius": (0.0, math.inf)},
     ),
 }

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 from neuroml import slots
 from neuroml.cost import one_in
 from neuroml.errors import UsageError
-from neuroml.learner import Learner, Task, around, inner_state, make_learner
+from neuroml.learner import Learner, Task, around, inner_state, inside, make_learner
 from neuroml.slots import Slots
 from neuroml.streams.stream import Batch
 
@@ -116,8 +116,7 @@ def inferring(
         return ask
 
     def consolidate(state, examples, key):
-        after = at(state.opt_state).consolidate(inner_state(state), examples, key)
-        return after._replace(opt_state=state.opt_state._replace(inner=after.opt_state))
+        return inside(at(state.opt_state).consolidate)(state, examples, key)
 
     def report(state):
         return plain.report(inner_state(state)) | {"contexts used": state.opt_state.prototypes.alive.sum()}

@@ -174,10 +174,8 @@ def test_a_control_has_the_colour_of_its_method_and_a_look_of_its_own():
     groups = {name: {89610: [record(name.split(" ")[0]), record(seed=1, diverged=LOST)]} for name in front.DRAWN}
     fixed, growth, born, control = front.styles_of([groups, {"fixed": groups["fixed"]}]).values()
     assert born["color"] == control["color"] == method_style("neurogenesis")["color"] != fixed["color"]
-    assert (
-        len({born["marker"], control["marker"], growth["marker"]}) == 3
-        and growth["label"] == "growth (diverged 1/2)" != fixed["label"]
-    )
+    assert len({born["marker"], control["marker"], growth["marker"]}) == 3
+    assert growth["label"] == "growth (diverged 1/2)" != fixed["label"]
 
 
 def test_pictures_of_growth_leave_out_what_diverged(tmp_path, monkeypatch, capsys):

@@ -22,8 +22,6 @@ FILES = (
     "split_mnist_one_pass.class.jsonl",
     "split_mnist_growth.class.jsonl",
 )
-
-
 RIVALS = {"neurogenesis": ("growth", "neurogenesis by_lot=True")}
 
 
