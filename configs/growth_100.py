@@ -32,7 +32,7 @@ suite = dataclasses.replace(
     options={
         "fixed": {"consolidates": True},
         "growth": {"consolidates": True, "pairs": True, "when": "steps", "alive_percent": 50},
-        "neurogenesis": {"consolidates": True},
+        "neurogenesis": {"consolidates": True, "pool": 4},
     },
     grids={
         "fixed": {"learning_rate": (0.3, 0.3, 0.5, 0.5), "scale": (0.3, 0.6, 0.3, 0.6)},

@@ -69,5 +69,7 @@ suite = Suite(
         "hat": {"thrift": (0.1, 0.3, 0.75, 2.0)},
         "packnet": {"learning_rate": (0.0003, 0.001, 0.003, 0.01)},
         "icarl": {"strength": (0.01, 0.04, 0.2, 1.0)},
+        "streaming_lda": {"shrinkage": (0.0001, 0.01, 0.1, 1.0)},
+        "random_ridge": {"ridge": (0.01, 0.0001, 0.001, 0.1)},
     },
 )

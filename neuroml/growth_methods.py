@@ -72,10 +72,12 @@ def _first(found: Any) -> str:
 
 
 def _neurogenesis(at: Situation, given: Settings) -> Learner:
+    if not given["told"] and not given["consolidates"]:
+        raise UsageError("told=False says who consolidates, and with consolidates=False nobody does. Drop told=False.")
     own = {"alive": given["alive"], "radius": given["radius"]}
     room = int(given["contexts"]) or at.tasks  # 0: as many as there are tasks, so that all are born by the last
     own |= {"contexts": room, "by_lot": bool(given["by_lot"]), "activity": True}
-    own |= {"consolidates": bool(given["consolidates"] and not given["told"])}
+    own |= {"consolidates": bool(given["consolidates"] and not given["told"]), "pool": int(given["pool"])}
     return neurogenic(at.task, may_consolidate(at, given), at.example, **own)
 
 
@@ -121,9 +123,9 @@ methods: dict[str, Method] = {
         "each new context, which is inferred, bears neurons that are silent in older ones",
         learner=_neurogenesis,
         hyperparameters={"alive": 0.5, "radius": 0.3, **PROJECTOR},
-        options={"contexts": 0, "by_lot": False, "told": True, **CONSOLIDATION_OPTIONS},
+        options={"contexts": 0, "by_lot": False, "told": True, "pool": 1, **CONSOLIDATION_OPTIONS},
         boundaries=lambda given: consolidates(given) and bool(given["told"]),
-        young={"told": True},
+        young={"told": True, "pool": 1},
         # `alive` may be 1, which is inert.
         limits={"alive": (0.0, math.nextafter(1.0, 2.0)), "radius": (0.0, math.inf)},
     ),

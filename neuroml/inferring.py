@@ -38,6 +38,7 @@ def inferring(
     radius: ArrayLike,
     activity: bool = False,
     consolidates: bool = False,
+    pool: int = 1,
 ) -> Learner:
     """Makes the learner of a network whose hidden answers are gated by a context that nobody names.
 
@@ -51,8 +52,9 @@ def inferring(
       transform: the optimizer, with rules in it or without, but for those that need the word `importance`, and those
         that ask the network themselves (`neuroml.lwf`, replay), which would ask it without its gates.
       example: one example, for its shape.
-      gates: `(params, places [contexts, pixels], context [n], lot) -> after`, and `after(number, answers)` is what
-        hidden layer `number` hands on in the place of its answers [n, size]. `lot` is an integer, drawn for each run.
+      gates: `(params, places [contexts, pixels / pool], context [n], lot) -> after`, and `after(number, answers)` is
+        what hidden layer `number` hands on in the place of its answers [n, size]. `lot` is an integer, drawn for each
+        run.
       contexts: how many prototypes there is room for, >= 1. 1 is the content-free control: a context that is always
         the same. Once all are used, what is new joins the nearest: `report` says how many are.
       radius: in root mean squares of a pixel in [0, 1]. Smaller than the images of one task lie from their mean, each
@@ -61,9 +63,13 @@ def inferring(
       activity: gives the rules the word `activity`: the inputs of the layers, as the gates leave them.
       consolidates: where a new context appears, before anything of it is learnt, the rules consolidate by themselves,
         so that nobody needs to say where a task ends. The examples that they are given are the first of the new one.
+      pool: a prototype holds sums of so many pixels that follow each other, and so takes as many times fewer bytes.
+        Squared distances stay the same on average where differences of neighbours are independent, as in permuted
+        images; in smooth ones they grow, by up to `pool`.
 
     Raises:
-      UsageError: a number out of range; at `init`, a network that is no `neuroml.mlp` with hidden layers.
+      UsageError: a number out of range, or pixels that do not split into groups of `pool`; at `init`, a network that
+        is no `neuroml.mlp` with hidden layers.
 
     >>> import jax, neuroml
     >>> one = Batch(jnp.zeros((2, 2, 1)), jnp.int32(0), jnp.int32(0), jnp.ones(3, bool))
@@ -81,19 +87,24 @@ def inferring(
         raise UsageError(f"contexts={contexts} must be at least 1.")
     slots.check(radius=radius)
     pixels = example.x.size
+    if pool < 1 or pixels % pool:
+        raise UsageError(f"pool={pool} must be at least 1 and divide the {pixels} pixels of an example.")
     plain = make_learner(task, transform, activity=activity)
 
-    def keys(batch: Batch) -> Float[Array, "n pixels"]:
-        return jnp.reshape(batch.x / task.scale, (-1, pixels))
+    def pooled(x: Array) -> Float[Array, "n groups"]:
+        return jnp.sum(jnp.reshape(x, (-1, pixels // pool, pool)), axis=-1)
+
+    def keys(batch: Batch) -> Float[Array, "n groups"]:
+        return pooled(batch.x / task.scale)
 
     def at(own: InferringState) -> Learner:
-        return make_learner(_gated(task, gates, own), transform, activity=activity)
+        return make_learner(_gated(task, gates, own, pooled), transform, activity=activity)
 
     def init(key):
         state = plain.init(key)
         hidden_layers(state.params)
         lot = jax.random.bits(jax.random.split(key)[1])
-        return state._replace(opt_state=InferringState(state.opt_state, slots.empty(contexts, pixels, 1), lot))
+        return state._replace(opt_state=InferringState(state.opt_state, slots.empty(contexts, pixels // pool, 1), lot))
 
     def step(state, batch, key):
         places = keys(batch)
@@ -140,12 +151,12 @@ def hidden_layers(params: Any) -> dict[int, Any]:
     return dict(hidden)
 
 
-def _gated(task: Task, gates: Gates, own: InferringState) -> Task:
-    """Returns the task whose network finds the context of each example among the prototypes."""
+def _gated(task: Task, gates: Gates, own: InferringState, pooled: Callable[[Array], Array]) -> Task:
+    """Returns the task whose network finds the context of each example among the prototypes, of `pooled` pixels."""
 
     def told(call: Any) -> Any:
         def ask(params, model_state, x):
-            context = slots.nearest(own.prototypes, jnp.reshape(x, (x.shape[0], -1)))
+            context = slots.nearest(own.prototypes, pooled(x))
             return call(params, model_state, x, after=gates(params, own.prototypes.place, context, own.lot))
 
         return ask

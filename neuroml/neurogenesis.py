@@ -25,6 +25,7 @@ def neurogenic(
     by_lot: bool = False,
     activity: bool = False,
     consolidates: bool = False,
+    pool: int = 1,
 ) -> Learner:
     r"""Makes the learner whose neurons answer in the context in which they were born, and in later ones only.
 
@@ -50,6 +51,7 @@ def neurogenic(
         every run otherwise, so that who is silent where has nothing to do with age.
       activity: gives the rules the word `activity`, which projectors need.
       consolidates: the rules consolidate by themselves where a new context appears (`neuroml.inferring`).
+      pool: prototypes hold sums of so many pixels that follow each other, for fewer bytes (`neuroml.inferring`).
 
     Raises:
       UsageError: a number out of range; at `init`, a network that is no `mlp` with hidden layers, or one with layer
@@ -88,7 +90,7 @@ def neurogenic(
         return after
 
     told = {"contexts": contexts, "radius": radius, "activity": activity, "consolidates": consolidates}
-    learner = inferring(task, transform, example, gates, **told)
+    learner = inferring(task, transform, example, gates, pool=pool, **told)
 
     def init(key):
         state = learner.init(key)

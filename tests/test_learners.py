@@ -82,7 +82,7 @@ def test_settings_of_neurogenesis_reach_the_learner(monkeypatch):
     maker = growth_methods.neurogenic
     monkeypatch.setattr(growth_methods, "neurogenic", lambda *a, **named: (given.append(named), maker(*a, **named))[1])
     made = experiment("neurogenesis")
-    for options in ({"by_lot": True}, {"contexts": 7, "told": False}):
+    for options in ({"by_lot": True, "pool": 2}, {"contexts": 7, "told": False}):
         one = dataclasses.replace(made, options={**made.options, **options})
         one.learner(one.stream(DATA, jax.random.key(0)), toy.numbers_of(one, alive=0.7, radius=0.2))
     (lots, room) = given
@@ -92,8 +92,12 @@ def test_settings_of_neurogenesis_reach_the_learner(monkeypatch):
         and float(lots["alive"]) == pytest.approx(0.7)
         and float(lots["radius"]) == pytest.approx(0.2)
     )
-    assert (lots["contexts"], room["contexts"]) == (3, 7) and room["consolidates"] and not lots["consolidates"]
+    assert (lots["contexts"], room["contexts"]) == (3, 7) and (lots["pool"], room["pool"]) == (2, 1)
+    assert room["consolidates"] and not lots["consolidates"]
     told = dict(made.options)
     assert [methods["neurogenesis"].boundaries({**told, "told": one}) for one in (True, False)] == [True, False]
+    idle = dataclasses.replace(made, options={**told, "told": False, "consolidates": False})
+    with pytest.raises(UsageError, match=r"Drop told=False"):
+        idle.learner(idle.stream(DATA, jax.random.key(0)), toy.numbers_of(idle))
     with pytest.raises(UsageError, match=r"alive=1\.5 must be more than 0"):
         methods["neurogenesis"].check({**methods["neurogenesis"].hyperparameters, "alive": [0.5, 1.5]})

@@ -188,6 +188,25 @@ def test_what_is_new_joins_the_nearest_once_there_is_no_room():
     assert float(state.opt_state.prototypes.mass.sum()) == 24  # all examples, those of the third context among them
 
 
+def test_prototypes_may_hold_sums_of_pixels_and_contexts_are_found_as_before():
+    agent, whole = made(pool=3), made()
+    state = trained(agent)
+    place, shown = state.opt_state.prototypes.place, [batch(context, n).x for n, context in enumerate((0, 1, 2, 0))]
+    first = jnp.concatenate([shown[0], shown[3]]).reshape(16, 3, 3) / 2
+    np.testing.assert_allclose(place[0], first.sum(2).mean(0), rtol=1e-5)
+    assert place.shape == (CONTEXTS, 3) and trained(whole).opt_state.prototypes.place.shape == (CONTEXTS, 9)
+    for context in range(CONTEXTS):
+        assert (agent.context(state, batch(context, 50)) == context).all()
+    asked = batch(1, 50)  # who answers is the same, and so is what they say
+    np.testing.assert_array_equal(agent.predict(state, asked), whole.predict(trained(whole), asked))
+
+
+@pytest.mark.parametrize("pool", [0, 2, 18])
+def test_groups_of_pixels_that_do_not_come_out_even_are_named(pool):
+    with pytest.raises(UsageError, match=f"pool={pool} must be at least 1 and divide the 9 pixels"):
+        made(pool=pool)
+
+
 def test_a_layer_norm_is_refused():
     network = neuroml.mlp(SHAPE, HIDDEN, CLASSES, layer_norm=True)
     with pytest.raises(UsageError, match="without layer_norm"):

@@ -65,7 +65,8 @@ def record(method="growth", seed=0, accuracy=0.5, diverged=None, hidden=(100, 10
     protocol = {"hidden": list(hidden), **given.pop("protocol", {})}
     config = {"method": method, "protocol": protocol, "hyperparameters": given}
     identity = {"config": config, "config_hash": results.config_hash(config), "method": method, "seed": seed}
-    found = {"metrics": {"accuracy": accuracy, "recovery_steps": 10.0}, "diverged": diverged, "bytes": 1e6}
+    size = sum(hidden) * 1000
+    found = {"metrics": {"accuracy": accuracy, "recovery_steps": 10.0}, "diverged": diverged, "bytes": size}
     return identity | found | {"accuracy": [[0.9, 0.1], [0.8, accuracy]], "report": {}}
 
 
@@ -97,7 +98,7 @@ def test_a_comparison_leaves_out_seeds_that_diverged_and_says_how_many_are_left(
 
 
 def test_neurogenesis_is_held_against_fixed_networks_growth_and_lots(tmp_path):
-    given = {"alive": 0.75, "by_lot": False}
+    given = {"alive": 0.75, "by_lot": False, "pool": 4}
     rows = [record(*one, **PLAIN) for one in (("growth", 0, 0.5), ("growth", 1, 0.6))]
     rows += [record("neurogenesis", seed, 0.7, **given) for seed in range(2)] + [record("fixed", s) for s in range(2)]
     rows += [record("neurogenesis", seed, 0.4, **given | {"by_lot": True}) for seed in range(2)]
@@ -105,6 +106,19 @@ def test_neurogenesis_is_held_against_fixed_networks_growth_and_lots(tmp_path):
     ours = [line for line in told if ": neurogenesis - " in line]
     assert [line.split(" = ")[0].split(" - ")[1] for line in ours] == ["fixed", "growth", "neurogenesis by_lot=True"]
     assert [line.split(" = ")[1].split(" ")[0] for line in ours] == ["20.00", "15.00", "30.00"]
+
+
+def test_neurogenesis_is_held_against_the_least_fixed_network_of_as_many_bytes(tmp_path):
+    ours = {**record("neurogenesis", accuracy=0.7, alive=0.75, pool=4, by_lot=False), "bytes": 217_000}
+    ours = [ours, {**ours, "seed": 1}]
+    fixed = [record("fixed", seed, hidden=(n, n)) for n in (100, 108, 109, 110) for seed in range(2)]
+    told = growth_compare.lines(write(tmp_path / "a.jsonl", ours + fixed))
+    assert [line.split(" = ")[0] for line in told] == [
+        "100 neurons: neurogenesis - fixed",
+        "100 neurons: neurogenesis - fixed of 109 neurons, as many bytes",
+    ]
+    few = growth_compare.lines(write(tmp_path / "b.jsonl", ours + fixed[:4] + fixed[6:]))  # 110: 1.4 % more
+    assert [line.split(" = ")[0] for line in few] == ["100 neurons: neurogenesis - fixed"]
 
 
 def test_rivals_are_held_against_the_projector_on_the_seeds_that_both_have(tmp_path):

@@ -1,5 +1,7 @@
 """Paired comparisons of networks that grow with fixed ones of the same width, with each other, and with controls.
 
+Neurogenesis, which keeps prototypes, is held against a fixed network of as many bytes, too, or up to 1 % more.
+
     python -m paper_repro.growth.compare
 
 Differences in accuracy at the end, in points, with 95 % intervals and the p value of Student's paired t-test, not
@@ -7,7 +9,7 @@ corrected for the number of comparisons. Over the same seeds; one of which eithe
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks import results
@@ -22,7 +24,8 @@ FILES = (
     "split_mnist_one_pass.class.jsonl",
     "split_mnist_growth.class.jsonl",
 )
-RIVALS = {"neurogenesis": ("growth", "neurogenesis by_lot=True")}
+RIVALS = {"neurogenesis": ("growth", "neurogenesis by_lot=True", "neurogenesis pool=1")}
+Groups = Mapping[tuple[int, str], Sequence[results.Record]]  # by width and name
 
 
 def lines(path: Path) -> list[str]:
@@ -31,11 +34,28 @@ def lines(path: Path) -> list[str]:
     groups = comparing.by_name(results.latest(results.read(path)), named)
     found = {key: comparing.values(group, "accuracy") for key, group in sorted(groups.items())}
     return [
-        f"{width} neurons: {setting} - {other} = {difference}"
+        f"{width} neurons: {setting} - {words} = {difference}"
         for (width, setting), ours in found.items()
-        for other in ("fixed", *RIVALS.get(setting, ()), setting.split(" sprouts=")[0])
-        if setting != other and (difference := comparing.compared(ours, found.get((width, other), {})))
+        for words, other in _others(groups, width, setting).items()
+        if (difference := comparing.compared(ours, found.get(other, {})))
     ]
+
+
+def _others(groups: Groups, width: int, setting: str) -> dict[str, tuple[int, str]]:
+    """Returns what a setting is held against: in words, and as width and name."""
+    names = dict.fromkeys(("fixed", *RIVALS.get(setting, ()), setting.split(" sprouts=")[0]))
+    others = {name: (width, name) for name in names if name != setting}
+    if setting == "neurogenesis" and (wider := _as_large(groups, (width, setting))):
+        others[f"fixed of {wider} neurons, as many bytes"] = (wider, "fixed")
+    return others
+
+
+def _as_large(groups: Groups, key: tuple[int, str]) -> int | None:
+    """Returns the least width of which a fixed network, wider than this one, takes as many bytes, or up to 1 % more."""
+    size = lambda group: group[0]["bytes"]
+    ours = size(groups[key])
+    wider = ((width, size(group)) for (width, name), group in groups.items() if name == "fixed" and width > key[0])
+    return min((width for width, theirs in wider if ours <= theirs <= 1.01 * ours), default=None)
 
 
 def work() -> None:
