@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from benchmarks import results, summaries, tables
+from benchmarks import results, suite, summaries, tables
 from neuroml.errors import DataError, UsageError
 
 
@@ -27,7 +27,11 @@ def record(method="ewc", seed=0, accuracy=0.75, forgetting=0.25, scenario="class
 
 def rows(*records):
     """The cells of the body of the only table."""
-    lines = [line for line in tables.markdown(summaries.summarize(records)).splitlines() if line.startswith("|")]
+    return body(tables.markdown(summaries.summarize(records)))
+
+
+def body(text):
+    lines = [line for line in text.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
 
 
@@ -80,6 +84,55 @@ def test_the_caption_says_what_the_numbers_are():
     assert "95 % Student-t interval" in caption
     uneven = tables.markdown(summaries.summarize([record(seed=0), record(seed=1), record("si")]))
     assert "1-2 seeds" in uneven
+
+
+def online(metrics=("online_accuracy", "early_accuracy", "accuracy", "forgetting"), tasks=None, **other):
+    config = {} if tasks is None else {"protocol": {"tasks": tasks}}
+    return record(**other) | {"config": config, "metrics": dict.fromkeys(metrics, 0.5)}
+
+
+def test_a_caption_names_only_columns_that_are_there():
+    header, *_, caption = tables.of([online()]).split("\n\n")
+    assert "| method | online accuracy | first 250 steps | at the end | forgetting | seeds |" in header
+    assert caption.replace("\n", " ") == (
+        "*split_mnist, mnist, class-incremental, 1 seed. Online accuracy (on each batch before it is learnt), the same "
+        "in the first 250 steps of a task, accuracy of all tasks at the end and forgetting in %: "
+        "mean ± half the 95 % Student-t interval. MB, GFLOP and seconds of one seed.*"
+    )
+    assert all(len(line) <= 120 for line in caption.splitlines())
+    everything = tables.of([online(tables.ONLINE)]).replace("\n", " ")
+    for words in (
+        "before it is learnt), the same in the first 250 steps of a task, its slope in points per 100 tasks, last "
+        "minus first tenth of the tasks, accuracy of all tasks at the end and forgetting in %: ",
+        "interval. Dormant units in % and effective rank of the last layer at the end. MB,",
+        "seed. Lost: online accuracy of the 200 steps",
+        "in %. Steps to recover: until",
+    ):
+        assert words in everything
+    assert "interval. Effective rank of the last layer at the end." in tables.of(
+        [online(("online_accuracy", "effective_rank"))]
+    ).replace("\n", " ")
+
+
+@pytest.mark.parametrize(("tasks", "there"), [(None, True), (10, True), (9, False)])
+def test_streams_of_few_tasks_have_no_trends(tasks, there):
+    text = tables.of([online(tables.ONLINE, tasks)])
+    assert text.count("slope") == text.count("last - first tasks") + text.count("last minus first tenth") == 2 * there
+
+
+def test_a_label_names_settings_that_are_not_those_of_the_suites_own_file():
+    """As controls need it, which have a file of their own where nothing else differs."""
+    of = lambda method, **settings: record(method, config={"hyperparameters": settings})
+    label = lambda *records: [row[0] for row in body(tables.of(records))]
+    assert label(of("er"), of("si", strength=7.5)) == ["er", "si (strength=7.5)"]
+    assert label(of("er", keep="ring", nonsense=3)) == ["er (keep=ring)"], "and nothing that the method does not have"
+    usual = suite.load("split_mnist").given("si", "class")
+    assert label(of("si", **usual)) == ["si"]
+    both = [of("er", learning_rate=rate, keep="ring") for rate in (0.5, 0.25)]
+    assert label(*both) == [f"er (learning_rate={rate}, keep=ring)" for rate in (0.5, 0.25)], "once each"
+    young = [of("si", learning_rate=0.5, ceiling=0.1)]
+    assert label(*young) == ["si (learning_rate=0.5, ceiling=0.1)"]
+    assert label(of("er", keep="ring") | {"suite": "another"}) == ["er"]
 
 
 def test_scenarios_never_share_a_table():

@@ -201,7 +201,7 @@ def test_a_missing_set_names_both_ways_out(name, tmp_path):
         load(name, tmp_path)
     for words in (name, str(tmp_path), "TFDS_DATA_DIR", "python -m benchmarks data import DIR"):
         assert words in str(caught.value)
-    assert PREPARED[name].originals in str(caught.value)
+    assert f"{PREPARED[name].originals} of {PREPARED[name].url}, with" in str(caught.value)
     assert not list(tmp_path.iterdir())
 
 
