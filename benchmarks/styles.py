@@ -25,8 +25,8 @@ BOUNDS = {"joint": ("black", "--"), "naive": ("#666666", ":")}
 # Some places are those of methods to come.
 METHODS = (
     *("ewc", "er", "lwf", "si", "derpp", "condensate"),
-    *("mas", "agem", "icarl", "gem", "er_ace", "sleep"),
-    *("online_ewc", "gdumb", "dgr", "hat", "xdg", "neurogenesis"),
+    *("mas", "agem", "icarl", "neurogenesis", "er_ace", "sleep"),
+    *("online_ewc", "gdumb", "dgr", "hat", "xdg", "gem"),
     *("packnet", "der", "slda", "owm", "cbp", "homeostasis"),
     *("ewc_every", "bic", "gpm", "si_every", "si_on_surprise", "redo"),
     *("condensate_projector", "condensate_head", "condensate_memory", "condensate_contexts", "random_ridge"),

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from neuroml.errors import UsageError
 from neuroml.inferring import hidden_layers, inferring
-from neuroml.learner import Learner, Task
+from neuroml.learner import Learner, Task, apart
 from neuroml.modules.gated import winning
 from neuroml.modules.network import Network
 from neuroml.streams.stream import Batch
@@ -95,8 +95,7 @@ def _with_dendrites(network: Network, pixels: int, segments: int, spread: ArrayL
         params, model_state = network.init(key)
         readers = _readers(params)
         sizes = readers if segments else {}
-        own = jax.random.split(key)[1]  # the network folds small numbers into `key`
-        draw = lambda number, size: jax.random.normal(jax.random.fold_in(own, number), (segments, pixels, size))
+        draw = lambda number, size: jax.random.normal(jax.random.fold_in(apart(key), number), (segments, pixels, size))
         dendrites = {number: spread / pixels**0.5 * draw(number, size) for number, size in sizes.items()}
         return {**_louder(params, share**-0.5), DENDRITES: dendrites}, model_state
 

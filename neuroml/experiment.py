@@ -224,8 +224,9 @@ class Experiment:
         now = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), self._orders(key, stream))
         phase = jax.ShapeDtypeStruct((), jnp.int32)
         a_step = flops(self.step, hyperparameters, stream, phase, state, now)
-        per_pass = -(-stream.total // self.batch_size) * (self.epochs or 1)
-        steps = self.iterations * stream.phases if self.iterations else per_pass
+        steps = stream.phases * self.steps(stream)
+        if stream.ragged and not self.iterations:  # sizes are drawn: up to a step a phase is left out
+            steps = -(-(self.epochs or 1) * stream.total // self.batch_size)
         work = a_step * steps + flops(self.begin, key, hyperparameters, data) * bool(self._held)
         if self.consolidates:
             examples = jax.eval_shape(self._examples, key, stream, phase)

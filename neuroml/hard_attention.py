@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from neuroml import losses, surgery, wiring
 from neuroml.contexts import populations
 from neuroml.errors import UsageError
-from neuroml.learner import Learner, LearnerState, StepInfo, Task
+from neuroml.learner import Learner, LearnerState, StepInfo, Task, apart
 from neuroml.streams.stream import Batch
 
 LARGEST_EMBEDDING = 6.0  # keeps a gate from being shut for good
@@ -88,7 +88,7 @@ def hard_attention(
     def init(key: PRNGKeyArray) -> LearnerState:
         params, _ = task.network.init(key)
         found = populations(task, params)
-        draw = lambda number, size: jax.random.normal(jax.random.fold_in(key, number + 1), (tasks, size))
+        draw = lambda number, size: jax.random.normal(jax.random.fold_in(apart(key), number), (tasks, size))
         embeddings = {name: draw(number, part.size) for number, (name, part) in enumerate(found.items())}
         used = {name: jnp.zeros(part.size) for name, part in found.items()}
         own = AttentionState(transform.init((params, embeddings)), embeddings, used, jnp.zeros((), jnp.int32))

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 from neuroml import slots
 from neuroml.cost import one_in
 from neuroml.errors import UsageError
-from neuroml.learner import Learner, Task, around, inner_state, inside, make_learner
+from neuroml.learner import Learner, Task, apart, around, inner_state, inside, make_learner
 from neuroml.slots import Slots
 from neuroml.streams.stream import Batch
 
@@ -103,7 +103,7 @@ def inferring(
     def init(key):
         state = plain.init(key)
         hidden_layers(state.params)
-        lot = jax.random.bits(jax.random.split(key)[1])
+        lot = jax.random.bits(apart(key))
         return state._replace(opt_state=InferringState(state.opt_state, slots.empty(contexts, pixels // pool, 1), lot))
 
     def step(state, batch, key):

@@ -9,13 +9,18 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from neuroml import core, losses
 from neuroml.errors import UsageError
 from neuroml.modules.network import Network
 from neuroml.streams.stream import Batch
 from neuroml.vitals import vitals
+
+
+def apart(key: PRNGKeyArray) -> PRNGKeyArray:
+    """Returns the key of what a learner draws at `init` beside the weights: networks fold small numbers into `key`."""
+    return jax.random.fold_in(key, 2**31 - 1)
 
 
 class LearnerState(NamedTuple):

@@ -99,7 +99,9 @@ def _condensate_homeostasis(at: Situation, given: Settings) -> Learner:
 
 
 def _condensate_shell(at: Situation, given: Settings) -> Learner:
-    core, shell = _protected(at, given), _balanced(at, given, optax.scale(given["speed"]))
+    plain = optax.chain(at.optimizer, projector_rule({**given, "strength": given["protection"]}))
+    core = _protected(at, given) if given["balanced"] else lambda task: make_learner(task, plain, activity=True)
+    shell = _balanced(at, given, optax.scale(given["speed"]))
     return _adapting(at, given, lambda task: shelled(core(task), shell(task), start=given["start"]))
 
 
@@ -189,11 +191,12 @@ methods: dict[str, Method] = {
         conditions=True,
     ),
     "condensate_shell": Method(
-        "the same as a core that keeps, in a shell that protects nothing and answers what comes next",
+        "a core that keeps, in a shell that protects nothing and answers what comes next",
         learner=_condensate_shell,
         hyperparameters={**_SET_POINTS, "protection": 1.0, "speed": 1.0, **_PROJECTOR},
-        options={"every": 100, "adapts": True, "start": "itself", **PROJECTOR_OPTIONS},
+        options={"every": 100, "adapts": True, "start": "itself", "balanced": True, **PROJECTOR_OPTIONS},
         boundaries=always,
         conditions=True,
+        young={"balanced": True},
     ),
 }

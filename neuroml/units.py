@@ -121,8 +121,15 @@ def by_lot(key: PRNGKeyArray, values: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def in_order(value: Array, shuffled: bool) -> Array:
-    """Returns what each neuron is given: its own, or as the content-free control that of another, always the same."""
-    return jax.random.permutation(jax.random.key(0), value) if shuffled else value
+    """Returns what each neuron is given: its own, or as the content-free control that of another, always the same.
+
+    >>> in_order(jnp.arange(3), shuffled=True).tolist()
+    [2, 0, 1]
+    """
+    if not shuffled:
+        return value
+    ring = jax.random.permutation(jax.random.key(0), value.shape[0])  # in which each hands on to the next: none to itself
+    return value.at[ring].set(jnp.roll(value[ring], 1, axis=0))
 
 
 def _names(wiring: Any) -> dict[str, tuple[str | None, ...]]:

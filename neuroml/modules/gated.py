@@ -8,7 +8,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from neuroml import slots
+from neuroml import slots, units
 from neuroml.errors import UsageError
 from neuroml.slots import Slots
 
@@ -110,9 +110,7 @@ class KWinners(nnx.Module):
 
     def won(self, x: Float[Array, "*batch size"]) -> Bool[Array, "*batch size"]:
         """Returns which units win."""
-        excitability = self.excitability[...]
-        if self.shuffled:
-            excitability = jax.random.permutation(jax.random.key(0), excitability)
+        excitability = units.in_order(self.excitability[...], self.shuffled)
         return winning(jax.lax.stop_gradient(x) + self.strength * excitability, self.winners)
 
 

@@ -195,7 +195,7 @@ def _condense(state: CondensateProjectorState, one: Condensate) -> Condensate:
     values, vectors = jnp.linalg.eigh(total)
     rank = one.basis.shape[1]
     values, basis = jnp.maximum(values[::-1][:rank], 0), vectors[:, ::-1][:, :rank]
-    within = jnp.cumsum(values) - values <= state.kept * values.sum()
+    within = (state.kept >= 1) | (jnp.cumsum(values) - values <= state.kept * values.sum())  # sums are rounded
     new = one._replace(
         shell=jnp.zeros_like(one.shell),
         batches=jnp.zeros(()),
