@@ -120,7 +120,7 @@ Command = List | Run | Tune | Table | Plot | Data
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns the exit status: 2 for a user's mistake, 1 where nothing useful came out."""
-    command = tyro.cli(Command, args=arguments, prog="python -m benchmarks", description=__doc__)
+    command = _understood(sys.argv[1:] if arguments is None else arguments)
     try:
         from benchmarks import commands
 
@@ -136,6 +136,15 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # `| head` has read enough; Python would complain of it once more when it ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _understood(arguments: list[str]) -> Command:
+    """Returns the command that the arguments ask for; where they name one, only its own options are hinted at."""
+    kinds = {kind.__name__.lower(): kind for kind in (List, Run, Tune, Table, Plot, Data)}
+    program, (first, *rest) = "python -m benchmarks", arguments or [""]
+    if first in kinds:
+        return tyro.cli(kinds[first], args=rest, prog=f"{program} {first}")
+    return tyro.cli(Command, args=arguments, prog=program, description=__doc__)
 
 
 def _after_a_stop(command: Command) -> str:

@@ -56,7 +56,7 @@ def _run(command: cli.Run) -> int:
         one = next(iter(objects.values())) if len(objects) == 1 else {"suite": jobs[0].suite.name, "scenarios": objects}
         print(json.dumps(one, allow_nan=False))
     else:
-        print(tables.markdown(summaries.summarize(records)))
+        print(tables.of(records))
     name = name_of(jobs[0], usual)
     files = [path for path in results.files(command.out) if pictures.names_of(path)[0] == name]
     plots = pictures.draw(pictures.held(files)[name], command.out, name)  # also what earlier commands ran

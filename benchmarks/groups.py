@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from benchmarks.results import Record, latest, setting
+from benchmarks import suite
+from benchmarks.results import Record, latest, plain, setting
 from neuroml.errors import UsageError
 
 Thing = TypeVar("Thing")
@@ -45,6 +46,18 @@ def by_label(records: Iterable[Record]) -> Groups:
     return labels
 
 
+def against_suite(label: str, record: Record) -> str:
+    """Returns the label of a record with its settings that are not those of its suite's own file, if it lacks them."""
+    own, given = _own(record), record.get("config", {}).get("hyperparameters", {})
+    young = {name: entry for (_, name), entry in _young(record["method"]).items()} if own else {}
+    settings = given | {name: entry for name, entry in young.items() if name not in given}
+    differs = lambda name: name in own and plain(own[name]) != plain(settings[name])
+    unusual = [_named(("", name), entry) for name, entry in settings.items() if differs(name)]
+    named = label.removesuffix(")").replace(" (", ", ", 1).split(", ")[1:]
+    named += [text for text in unusual if text not in named]
+    return f"{record['method']} ({', '.join(named)})" if named else label
+
+
 def groups_of(records: Sequence[Record]) -> Groups:
     """Returns the runs of each label, or raises if they belong in different pictures."""
     settings = [" ".join(filter(None, about)) for about in grouped(records, setting)]
@@ -72,6 +85,19 @@ def titled(label: str, group: list[Record]) -> str:
     return f"{label} (diverged {diverged}/{len(group)})" if diverged else label
 
 
+def _own(record: Record) -> dict[str, Any]:
+    """Returns the settings of a record's method in the file of its suite; none where it knows no such method."""
+    if record.get("suite") not in suite.names():
+        return {}
+    from neuroml.methods import methods
+
+    one, method = suite.load(record["suite"]), methods.get(record["method"])
+    if method is None or record["scenario"] not in one.scenarios:
+        return {}
+    usual = {"learning_rate": one.learning_rate, **method.hyperparameters, **method.options}
+    return usual | one.given(record["method"], record["scenario"])
+
+
 def _completed(configs: Mapping[tuple[str, str], Flat]) -> dict[tuple[str, str], Flat]:
     """Returns each configuration with what it leaves out and another one of its method names, in one order for all."""
     whole = {}
@@ -84,7 +110,7 @@ def _completed(configs: Mapping[tuple[str, str], Flat]) -> dict[tuple[str, str],
 
 def _young(method: str) -> Flat:
     """Returns the settings of a method that a result names only where they differ from these values."""
-    from neuroml.methods import methods  # imports JAX, which most tables can do without
+    from neuroml.methods import methods  # imports JAX, which most pictures can do without
 
     return dict(_flat({"hyperparameters": methods[method].young})) if method in methods else {}
 

@@ -33,6 +33,7 @@ _READ = {
 }
 _LEAST = {name: 1 for name in ("tasks", "examples", "window", "batch_size", "epochs", "iterations", "samples")}
 _LEAST |= {name: 0 for name in ("pad", "injury_at", "inspected")}
+_KINDS = {bool: "True or False", int: "a whole number", float: "a number", str: "a word"}
 _FIXED = ("name", "summary", "scenarios", "methods", "seeds", *_TABLES, "stream", "data")
 
 
@@ -210,11 +211,16 @@ def _like(name: str, value: Any, default: Any) -> Any:
     """Returns the value if it is of the kind of the default, with an int for a float and a tuple for one number."""
     if isinstance(default, tuple):
         several = value if isinstance(value, tuple) else (value,)
-        return tuple(_like(name, one, default[0]) for one in several)
+        try:
+            return tuple(_like(name, one, default[0]) for one in several)
+        except UsageError:
+            kinds = "whole numbers" if isinstance(default[0], int) else "numbers"
+            like = ",".join(map(str, default * 2 if len(default) == 1 else default))
+            raise UsageError(f"{name}={value!r} should be {kinds} with commas, like {like}.") from None
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if default is not None and type(value) is not type(default):
-        raise UsageError(f"{name}={value!r} should be a {type(default).__name__}, like {default!r}.")
+        raise UsageError(f"{name}={value!r} should be {_KINDS[type(default)]}, like {default!r}.")
     if default is None and (not isinstance(value, int | None) or isinstance(value, bool)):
         raise UsageError(f"{name}={value!r} should be a whole number.")
     return value

@@ -4,20 +4,25 @@ One table holds one suite, data set and scenario: task-, domain- and class-incre
 README, all text between the two markers of a table is generated, and can be checked for being out of date.
 """
 
+import dataclasses
 import math
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from pathlib import Path
 
 from benchmarks import results
-from benchmarks.groups import grouped
+from benchmarks.groups import against_suite, grouped
+from benchmarks.results import Record, setting
 from benchmarks.statistics import Interval
 from benchmarks.summaries import TITLES, Summary, summarize
 from neuroml.errors import DataError, UsageError
 
 UNDEFINED = "–"
 UNKNOWN = Interval(math.nan, math.nan, math.nan)
+TRENDS = ("online_slope", "late_minus_early_tasks")  # metrics that say little of a stream of few tasks
+FEWEST = 10  # tasks with which a tenth of them is one
 
 
 def markdown(summaries: Iterable[Summary]) -> str:
@@ -38,6 +43,20 @@ def markdown(summaries: Iterable[Summary]) -> str:
     return "\n\n".join(map(_markdown_table, groups.values()))
 
 
+def of(records: Iterable[Record]) -> str:
+    """Returns the tables of records: labels also name settings that are not those of the suite's own file.
+
+    Streams of fewer than 10 tasks have no columns for slope and last minus first tenth of the tasks.
+    """
+    records = [_without_trends(record) for record in records]
+    of_row = {(setting(record), record["method"], record["config_hash"]): record for record in records}
+    rows = []
+    for row in summarize(records):
+        record = of_row[(row.suite, row.data, row.scenario), row.method, row.config_hash]
+        rows.append(dataclasses.replace(row, label=against_suite(row.label, record)))
+    return markdown(rows)
+
+
 def by_name(path: Path | str) -> dict[str, str]:
     """Returns {file without ending: its tables} for every result file (`*.jsonl`) in or below a folder.
 
@@ -45,7 +64,7 @@ def by_name(path: Path | str) -> dict[str, str]:
         DataError: There is no result file, or one is corrupt.
     """
     name = lambda file: file.relative_to(path).with_suffix("").as_posix()
-    return {name(file): markdown(summarize(results.read(file))) for file in results.files(path, below=True)}
+    return {name(file): of(results.read(file)) for file in results.files(path, below=True)}
 
 
 def directory(path: Path | str) -> str:
@@ -135,15 +154,30 @@ def _caption(group: list[Summary]) -> str:
     seeds = "1 seed" if most == 1 else f"{most} seeds" if fewest == most else f"{fewest}-{most} seeds"
     scenario = TITLES.get(first.scenario, first.scenario)
     about = dict.fromkeys(part for part in (first.suite, first.data, scenario, seeds) if part)
-    inferred = any("context_accuracy" in summary.metrics for summary in group)
-    context = "\nContext inferred: test images taken for the context of their own task, in %." if inferred else ""
-    if any("online_accuracy" in summary.metrics for summary in group):
-        injury = f"\n{INJURY_CAPTION}" if any("injury_loss" in summary.metrics for summary in group) else ""
-        return f"{', '.join(about)}. {ONLINE_CAPTION}\nMB, {_flop_unit(group)[1]} and seconds of one seed.{injury}"
-    return (
-        f"{', '.join(about)}. Accuracy and forgetting in %: mean ± half the 95 % Student-t interval.\n"
-        f"MB, {_flop_unit(group)[1]} and seconds of one seed.{context}"
-    )
+    columns, interval = _columns(group), "mean ± half the 95 % Student-t interval."
+    cost = f"MB, {_flop_unit(group)[1]} and seconds of one seed."
+    context = "Context inferred: test images taken for the context of their own task, in %."
+    if "online_accuracy" not in columns:
+        lines = [f"{', '.join(about)}. Accuracy and forgetting in %: {interval}", cost]
+        return "\n".join([*lines, context] if "context_accuracy" in columns else lines)
+    told = lambda texts: _listed([text for metric, text in texts.items() if metric in columns])
+    vital = f" {told(VITAL_SIGNS).capitalize()} at the end." if told(VITAL_SIGNS) else ""
+    lines = [f"{', '.join(about)}. {told(SHARES)} in %: {interval}{vital}", cost]
+    lines += [" ".join(text for metric, text in INJURIES.items() if metric in columns)]
+    return "\n".join(textwrap.fill(line, 119) for line in lines if line)
+
+
+def _listed(texts: list[str]) -> str:
+    """Returns `a, b and c`."""
+    return " and ".join(filter(None, (", ".join(texts[:-1]), *texts[-1:])))
+
+
+def _without_trends(record: Record) -> Record:
+    """Returns a record without the metrics that say little where a stream has few tasks."""
+    tasks = record.get("config", {}).get("protocol", {}).get("tasks", FEWEST)
+    if tasks >= FEWEST or "metrics" not in record:
+        return record
+    return {**record, "metrics": {name: x for name, x in record["metrics"].items() if name not in TRENDS}}
 
 
 def _flop_unit(group: list[Summary]) -> tuple[float, str]:
@@ -189,17 +223,21 @@ ONLINE: dict[str, tuple[str, Callable[[Interval], str]]] = {
     "dormant_units": ("dormant units", _per_cent),
     "effective_rank": ("rank", _plain),
 }
-ONLINE_CAPTION = (
-    "Online accuracy (on each batch before it is learnt), the same in\nthe first 250 steps of a task, its slope in "
-    "points per 100 tasks, last minus first tenth of the tasks, accuracy of all tasks at the end and forgetting in %:\n"
-    "mean ± half the 95 % Student-t interval. Dormant units in % and effective rank of the last layer at the end."
-)
-
-
-INJURY_CAPTION = (
-    "Lost: online accuracy of the 200 steps before the injury minus that of the 10 after it, in %. Steps to recover: "
-    "until the\nmean of 10 steps is 95 % of what it was, at least 10; of the seeds that recover within the task."
-)
+# What a caption says of the columns that a table has.
+SHARES = {
+    "online_accuracy": "Online accuracy (on each batch before it is learnt)",
+    "early_accuracy": "the same in the first 250 steps of a task",
+    "online_slope": "its slope in points per 100 tasks",
+    "late_minus_early_tasks": "last minus first tenth of the tasks",
+    "accuracy": "accuracy of all tasks at the end",
+    "forgetting": "forgetting",
+}
+VITAL_SIGNS = {"dormant_units": "dormant units in %", "effective_rank": "effective rank of the last layer"}
+INJURIES = {
+    "injury_loss": "Lost: online accuracy of the 200 steps before the injury minus that of the 10 after it, in %.",
+    "recovery_steps": "Steps to recover: until the mean of 10 steps is 95 % of what it was, at least 10; of the seeds "
+    "that recover within the task.",
+}
 
 
 def _quantity(number: float) -> str:

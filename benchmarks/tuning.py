@@ -36,7 +36,7 @@ def tune(suite: Suite, names: Sequence[str], scenarios: Sequence[str], data: Dat
       out: folder for `SUITE.SCENARIO.json`, which is written after each method. Trials of other methods that it holds,
         of the same protocol, tasks and seeds and as many, stay.
     """
-    if not names:
+    if not suite.grids:
         raise UsageError(
             f"{suite.name} has no grids, so there is nothing to tune: add them to configs/{suite.name}.py."
         )

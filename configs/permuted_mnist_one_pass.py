@@ -3,8 +3,8 @@
     python -m benchmarks run permuted_mnist_one_pass
 
 All 60,000 images once in each task. Networks that learn by gradient: MLP 784-1000-500-10 (1.29 million weights), SGD,
-batches of 128; condensate_contexts: a ridge over 3,000 random features for each context that it finds. 1 to 5 minutes a
-seed and method on one CPU core. To expect, in %: condensate_projector 96.1, condensate_contexts 96.6, every context
+batches of 128; condensate_contexts: a ridge over 3,000 random features for each context that it finds. Up to 9 minutes
+a seed and method on one CPU core. To expect, in %: condensate_projector 96.1, condensate_contexts 96.6, every context
 inferred; GPM 96.0, DER++ with 200 examples 94.7, EWC 93.1, OWM 90.5, active_dendrites 88.4, ER 86.7, naive 84.7,
 joint 96.6. SI diverges with what its trials chose.
 

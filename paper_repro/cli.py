@@ -1,8 +1,8 @@
 """Published numbers, and what the same protocols give here.
 
-python -m paper_repro list              the claims: what was published, how much of it runs here, and for how long
-python -m paper_repro run CLAIM         runs its protocol; an interrupted run takes up where it stopped
-python -m paper_repro check             compares every number that was run with the published one, two-sidedly
+python -m paper_repro list         the claims: what was published, how much of it runs here, and for how long
+python -m paper_repro run CLAIM    runs its protocol; an interrupted run takes up where it stopped
+python -m paper_repro check        compares every number that was run with the published one, two-sidedly
 """
 
 import dataclasses

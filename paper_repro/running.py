@@ -20,9 +20,10 @@ def run(claim: Claim, command: Any) -> int:
         )
     wanted = [cell for cell in claim.run_here() if cell.name.startswith(command.only or "")]
     if not wanted:
+        why = [f" {c.name!r} is not run: {c.not_run}." for c in claim.cells if c.name.startswith(command.only)]
         raise UsageError(
-            f"{claim.name} runs no cell whose name begins with {command.only!r}; it runs: "
-            + ", ".join(cell.name for cell in claim.run_here())
+            f"{claim.name} runs no cell whose name begins with {command.only!r}.{''.join(why)} "
+            f"It runs: {', '.join(repr(cell.name) for cell in claim.run_here())}."
         )
     seeds = list(range(claim.seeds if command.seeds is None else command.seeds))
     if not seeds:

@@ -172,7 +172,9 @@ def test_mistakes_are_named(home, capsys):
     assert cli.main(["check"]) == 2 and "is not a claim" in capsys.readouterr().err
     write(home / "paper")
     assert cli.main(["run", "papper"]) == 2 and "paper" in capsys.readouterr().err
-    assert cli.main(["run", "paper", "--only", "ER"]) == 2 and "it runs: naive" in capsys.readouterr().err
+    assert cli.main(["run", "paper", "--only", "ER"]) == 2 and "It runs: 'naive'." in capsys.readouterr().err
+    assert cli.main(["run", "paper", "--only", "mag"]) == 2
+    assert "'magic' is not run: nobody has it. It runs: 'naive'." in capsys.readouterr().err
     assert cli.main(["check", "--results", str(home)]) == 2
     capsys.readouterr()
     assert cli.main(["check", "paper", "--results", str(home / "nowhere")]) == 2

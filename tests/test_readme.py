@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks import suite, tables
 from neuroml.methods import methods
+from paper_repro import checking, claims
 
 # One process, so that what takes long is made once.
 pytestmark = pytest.mark.xdist_group("readme")
@@ -73,6 +74,18 @@ def test_every_make_target_exists(target):
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"benchmarks run (\w+)", README))))
 def test_every_suite_in_the_readme_exists(name):
     assert suite.load(name).name == name
+
+
+def test_pages_count_the_published_numbers_that_pass_and_name_those_that_fail():
+    found = {name: [row for row in checking.verdicts(claims.load(name)) if row.checked] for name in claims.names()}
+    rows = [row for some in found.values() for row in some]
+    page = (ROOT / "paper_repro" / "README.md").read_text()
+    for text in (README, page):
+        assert f"{sum(row.passes for row in rows)} of {len(rows)} " in text
+    for name, some in found.items():
+        failed = [row.cell.name for row in some if not row.passes]
+        told = f"- [{name}]({name}/README.md): {' and '.join(failed)}."
+        assert (told in page) == bool(failed), told
 
 
 def test_tuned_values_are_those_that_were_chosen():

@@ -30,15 +30,15 @@ class Kind(NamedTuple):
     shape: tuple[int, int, int]  # height, width, channels
     classes: int
     originals: str  # the files it is published as
-    server: str  # where TFDS downloads them
+    url: str  # where they are; TFDS downloads them from the same server
 
 
 _IDX = "{train,t10k}-{images-idx3,labels-idx1}-ubyte[.gz]"
 _TAR = "{0}-binary.tar.gz or {0}-python.tar.gz, packed or unpacked"
-_TORONTO = "https://www.cs.toronto.edu"
+_TORONTO = "https://www.cs.toronto.edu/~kriz/cifar.html"
 PREPARED = {
-    "mnist": Kind((28, 28, 1), 10, _IDX, "https://storage.googleapis.com"),
-    "fashion_mnist": Kind((28, 28, 1), 10, _IDX, "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"),
+    "mnist": Kind((28, 28, 1), 10, _IDX, "https://storage.googleapis.com/cvdf-datasets/mnist/"),
+    "fashion_mnist": Kind((28, 28, 1), 10, _IDX, "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"),
     "cifar10": Kind((32, 32, 3), 10, _TAR.format("cifar-10"), _TORONTO),
     "cifar100": Kind((32, 32, 3), 100, _TAR.format("cifar-100"), _TORONTO),
 }
@@ -119,7 +119,7 @@ def _download(name: str, root: Path) -> None:
     try:
         # TFDS tries again for minutes where there is no network, so ask the server first.
         with contextlib.suppress(urllib.error.HTTPError):  # an answer, if only to say that this is no file
-            urllib.request.urlopen(PREPARED[name].server, timeout=5).close()
+            urllib.request.urlopen(PREPARED[name].url, timeout=5).close()
         tfds.builder(name, data_dir=root).download_and_prepare(file_format="array_record")
     except Exception as error:  # whatever the network, the disk or TensorFlow may raise
         raise DataError(
@@ -130,6 +130,6 @@ def _download(name: str, root: Path) -> None:
 def _ways_out(name: str) -> str:
     return (
         f"Either set TFDS_DATA_DIR (or --data-dir) to a folder where TFDS prepared {name} as array_record, "
-        f"or prepare it from its original files, {PREPARED[name].originals}, with "
+        f"or prepare it from its original files, {PREPARED[name].originals} of {PREPARED[name].url}, with "
         f"`python -m benchmarks data import DIR`; there, --data-dir says where to write."
     )

