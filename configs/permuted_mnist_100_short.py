@@ -22,13 +22,18 @@ suite = dataclasses.replace(
     batch_sizes={},
     methods=("naive", "condensate_projector", "homeostasis", "condensate_homeostasis", "condensate_shell"),
     seeds=3,
-    options={name: {"adapts": False} for name in ("homeostasis", "condensate_homeostasis", "condensate_shell")},
+    options={
+        "homeostasis": {"adapts": False},
+        "condensate_homeostasis": {"adapts": False},
+        "condensate_shell": {"adapts": False, "balanced": False},
+    },
     hyperparameters={
-        "condensate_projector": {"learning_rate": 0.5, "scale": 0.3},
+        "naive": {"learning_rate": 0.2},
+        "condensate_projector": {"learning_rate": 0.5, "scale": 0.6},
         "homeostasis": {"anchoring": 0.001},
         "condensate_homeostasis": {"learning_rate": 0.3, "anchoring": 0.001, "scale": 0.6},
-        # The core of the line above and a shell that takes the steps of homeostasis: no trials of its own.
-        "condensate_shell": {"learning_rate": 0.3, "anchoring": 0.001, "scale": 0.6, "speed": 0.333},
+        # A core that is the projector, and a shell that takes the steps of homeostasis: no trials of its own.
+        "condensate_shell": {"learning_rate": 0.5, "anchoring": 0.001, "scale": 0.6, "speed": 0.2},
     },
     grids={
         "naive": {"learning_rate": (0.03, 0.1, 0.2, 0.3)},

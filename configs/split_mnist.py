@@ -6,10 +6,10 @@
 The first command runs all methods in all three scenarios and takes up where it stopped; each method where it means
 something: those that must be told the task where it is told, iCaRL and the generative classifier not where outputs are
 used again. Settings are the authors' own, who tried 14 strengths of EWC, 17 of SI and 20 shares of XdG on one seed;
-their SI counts the penalty's gradient, too, ours does not. HAT, PackNet, iCaRL, LDA and random features, which they have
-not tuned here, had four trials of one number each (`python -m benchmarks tune split_mnist --seeds 2`), LDA and random
-features class-incrementally only: elsewhere they have the library's shrinkage and ridge. HAT, iCaRL, LDA and random
-features chose the edge. HAT's ramp and PackNet's steps and share were set once.
+their SI counts the penalty's gradient, too, ours does not. HAT, PackNet, iCaRL, LDA and random features, which they
+have not tuned here, had four trials of one number each (`python -m benchmarks tune split_mnist --seeds 2`), LDA and
+random features class-incrementally only: elsewhere they have the library's shrinkage and ridge. HAT, iCaRL, LDA and
+random features chose the edge. HAT's ramp and PackNet's steps and share were set once.
 Five contexts of two digits in an order drawn from the seed; MLP of 2 x 400 ReLU units with PyTorch's default
 initialization; Adam, learning rate 1e-3, batches of 128, 2,000 steps a context, joint training 10,000 steps; replay
 of 100 examples of each class of each context, from past contexts only. Strengths of EWC and SI are those the authors

@@ -55,7 +55,8 @@ def make(
       short_decay: of the short mean.
 
     Returns:
-      An `Adaptation`. `update` leaves inputs that are not finite out: those entries keep their state.
+      An `Adaptation`. `update` leaves out inputs that are not finite, or too large to be squared: those entries keep
+      their state.
 
     Reference:
       Streaming normalization with annealed rates: Elsayed, Vasan, Mahmood 2024, "Streaming deep reinforcement learning
@@ -83,7 +84,7 @@ def make(
         shifted = jnp.abs(short - new) > shift * jnp.sqrt(variance + epsilon)
         count = jnp.where(shifted, jnp.minimum(state.count, 1 / (1 - short_decay)), state.count) + 1
         after = AdaptationState(jnp.where(shifted, short, new), variance, short, count)
-        fine = jnp.isfinite(x).all(0)
+        fine = jnp.isfinite(x).all(0) & jnp.isfinite(new) & jnp.isfinite(variance) & jnp.isfinite(short)
         return jax.tree.map(lambda kept, changed: jnp.where(fine, changed, kept), state, after)
 
     limit = jnp.asarray(largest)

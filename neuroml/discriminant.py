@@ -54,7 +54,7 @@ def discriminant(
       shrinkage: in (0, 1], keeps the shared covariance invertible: features that never vary make it singular.
 
     Returns:
-      A `Learner`; the loss that its steps report is zero.
+      A `Learner`; the loss that its steps report is zero. Examples whose features are not finite are left out.
 
     Raises:
       UsageError: an unknown covariance, or a shrinkage out of range.
@@ -90,9 +90,11 @@ def discriminant(
     def step(state, batch, key):
         own, targets = state.opt_state, jax.nn.one_hot(batch.y, outputs)
         x = jnp.pad(represent(state.params, batch), ((0, 0), (0, padding)))
+        fine = jnp.isfinite(x).all(1)  # one number that is not would make all answers NaN for good
+        x, targets = (jnp.where(fine[:, None], rows, 0) for rows in (x, targets))
         right = losses.correct(predict(state, batch), batch.y).mean()
         after, _ = inner.step(inner_state(state), batch, key)
-        kept = {"statistics": additive.add(own.statistics, x, targets), "number": own.number + targets.sum(0)}
+        kept = {"statistics": additive.add(own.statistics, x, targets, fine), "number": own.number + targets.sum(0)}
         own = own._replace(inner=after.opt_state, **kept)
         return LearnerState(after.params, own), StepInfo(jnp.zeros(()), right)
 

@@ -160,7 +160,7 @@ def icarl(
 
     def step(state, batch, key):
         own, (for_replay, for_store) = state.opt_state, jax.random.split(key)
-        seen = own.seen.at[batch.y].set(True)
+        seen = own.seen | losses.classes_in(batch.y, outputs)
         past = memory.older(own.memory)
         replayed = memory.sample(own.memory, replay_batch, for_replay, past)
 
@@ -179,7 +179,8 @@ def icarl(
         """Returns the memory with the examples of each class whose mean feature is nearest that of all its examples."""
         features, kept = represent(state.params, examples), state.opt_state.memory
         quota = capacity // outputs
-        pick = lambda label: herd(features, examples.y == label, quota)
+        fine = memory.finite(examples)
+        pick = lambda label: herd(features, fine & (examples.y == label), quota)
         which = jax.lax.map(pick, jnp.arange(outputs))  # [outputs, quota]
         slots = jnp.arange(capacity).reshape(outputs, quota)
         slots = jnp.where(which < examples.y.size, slots, capacity)
@@ -216,7 +217,7 @@ def herd(features: Float[Array, "n width"], member: Bool[Array, " n"], count: in
     >>> herd(rows, jnp.array([True, True, False, True]), 4).tolist()     # mean 1.07
     [1, 3, 0, 4]
     """
-    mean = (member[:, None] * features).sum(0) / jnp.maximum(member.sum(), 1)
+    mean = jnp.where(member[:, None], features, 0).sum(0) / jnp.maximum(member.sum(), 1)
 
     def choose(carry, k):
         left, total = carry

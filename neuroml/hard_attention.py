@@ -103,7 +103,8 @@ def hard_attention(
     def step(state, batch, key):
         del key
         own, number = state.opt_state, batch.task[0]
-        s = 1 / sharpness + (sharpness - 1 / sharpness) * (own.count % ramp) / max(ramp - 1, 1)
+        risen = own.count % ramp if ramp > 1 else jnp.ones(())  # a single step is already the last one
+        s = 1 / sharpness + (sharpness - 1 / sharpness) * risen / max(ramp - 1, 1)
 
         def objective(learnt):
             gates = masks(learnt[1], number, s)

@@ -29,12 +29,12 @@ def injured(inner: Learner, wiring: Callable[[Any], Any], share: Share, at: int,
     """Destroys a share of a learner's neurons or synapses, others for each key, or chosen ones, before its step `at`.
 
     What is destroyed becomes zero. So do the optimizer's moments there in a learner of `make_learner` and in all that
-    are made around one (`neuroml.learner.around`). `hard_attention`, `packnet` and `gdumb` keep theirs, so that
-    momentum may go on moving the destroyed weights for a while. A neuron without incoming and outgoing weights gets no
-    gradient: it stays dead until something repairs it. (Where a normalization averages over neurons, it stays silent,
-    but what enters it may move: it counts in the mean.) A synapse can grow again. What a rule remembers of the
-    destroyed weights, such as the anchors of `neuroml.ewc`, is stored elsewhere and stays; `neuroml.si` and
-    `neuroml.rwalk` so take the destruction for a step, and give it credit.
+    are made around one (`neuroml.learner.around`). `hard_attention`, `packnet`, `gdumb`, `separate` and
+    `generative_classifier` keep theirs, so that momentum may go on moving the destroyed weights for a while. A neuron
+    without incoming and outgoing weights gets no gradient: it stays dead until something repairs it. (Where a
+    normalization averages over neurons, it stays silent, but what enters it may move: it counts in the mean.) A synapse
+    can grow again. What a rule remembers of the destroyed weights, such as the anchors of `neuroml.ewc`, is stored
+    elsewhere and stays; `neuroml.si` and `neuroml.rwalk` so take the destruction for a step, and give it credit.
 
     Args:
       inner: any learner whose weights have names.

@@ -6,6 +6,8 @@ jit, vmap and scan apply. `sample` reads any of them, and `rehearse` learns from
     init(example) -> state            an empty memory for examples like this one (any pytree, no batch axis)
     add(state, batch, key) -> state   offers a batch (leading axis n)
     sample(state, n, key) -> batch    n examples, uniform over what is stored, with replacement
+
+An example with a number that is not finite is neither kept nor counted: it would be replayed again and again.
 """
 
 from collections.abc import Callable
@@ -13,12 +15,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from neuroml import core
 from neuroml.errors import UsageError
 
 EMPTY = -1
+NO_GROUP = -1  # of an example that is not kept
 
 
 class MemoryState(NamedTuple):
@@ -65,7 +68,7 @@ def class_balanced(capacity: int, classes: int, label: Callable[[Any], Int[Array
     quota = capacity // classes
 
     def slots(seen, batch, key):
-        group = label(batch)
+        group = jnp.where(finite(batch), label(batch).astype(jnp.int32), NO_GROUP)
         rank, seen = _ranks(seen, group)
         drawn = jnp.where(rank < quota, rank, jax.random.randint(key, rank.shape, 0, rank + 1))
         keep = (drawn < quota) & (group >= 0) & (group < classes)
@@ -86,8 +89,9 @@ def ring(capacity: int) -> Memory:
 
     def slots(seen, batch, key):
         del key
-        rank, seen = _ranks(seen, jnp.zeros(_length(batch), jnp.int32))
-        return rank % capacity, seen
+        fine = finite(batch)
+        rank, seen = _ranks(seen, jnp.where(fine, 0, NO_GROUP))
+        return jnp.where(fine, rank % capacity, capacity), seen
 
     return _memory(capacity, 1, slots)
 
@@ -132,7 +136,8 @@ def greedy_balanced(capacity: int, classes: int, label: Callable[[Any], Int[Arra
         return write(state._replace(seen=seen), slot, example), None
 
     def add(state, batch, key):
-        return jax.lax.scan(add_one, state, (batch, label(batch), jax.random.split(key, _length(batch))))[0]
+        group = jnp.where(finite(batch), label(batch).astype(jnp.int32), NO_GROUP)
+        return jax.lax.scan(add_one, state, (batch, group, jax.random.split(key, _length(batch))))[0]
 
     return Memory(lambda example: _blank(example, capacity, classes), add)
 
@@ -202,6 +207,12 @@ def older(state: MemoryState) -> Array:
 def stored(state: MemoryState) -> Array:
     """Says of each slot whether it holds an example; shape [capacity]."""
     return state.stamp != EMPTY
+
+
+def finite(batch: Any) -> Bool[Array, " n"]:
+    """Says of each example whether all its numbers are finite."""
+    each = lambda leaf: jnp.isfinite(leaf).all(range(1, jnp.ndim(leaf)))
+    return jnp.stack([each(leaf) for leaf in jax.tree.leaves(batch)]).all(0)
 
 
 def _memory(capacity: int, groups: int, slots: Callable) -> Memory:

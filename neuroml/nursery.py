@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from neuroml import averages, projection, units
 from neuroml import ground as grounds
-from neuroml import projection, units
 
 
 class Neurons(NamedTuple):
@@ -21,6 +21,8 @@ class Neurons(NamedTuple):
     age: jax.Array  # [size] int32: updates since birth, or since the start
     utility: jax.Array  # [size], running mean
     pull: jax.Array  # (): running mean of the size of the step of a neuron's outgoing weights
+    heard: jax.Array  # [size] int32: of how many updates the utility is
+    pulls: jax.Array  # () int32: of how many the pull is
 
 
 class GrowthState(NamedTuple):
@@ -31,6 +33,7 @@ class GrowthState(NamedTuple):
     renewed: dict[str, jax.Array]  # [size] bool: neurons that the last update bore or let die
     fast: jax.Array  # (): mean loss over the last few updates
     slow: jax.Array  # (): mean loss over many
+    losses: jax.Array  # () int32: finite losses so far
     count: jax.Array  # () int32: updates so far
     wait: jax.Array  # () int32: updates since growth was last due
     births: jax.Array  # () int32: neurons born so far
@@ -81,13 +84,18 @@ def watched(found: Any, when: str, directions: str) -> set[str]:
 
 def newcomers(alive: Bool[Array, " size"]) -> Neurons:
     """Returns what is known of neurons before the first update."""
-    return Neurons(alive, jnp.zeros(alive.shape, jnp.int32), jnp.zeros(alive.shape), jnp.zeros(()))
+    age, utility, pull = jnp.zeros(alive.shape, jnp.int32), jnp.zeros(alive.shape), jnp.zeros(())
+    return Neurons(alive, age, utility, pull, averages.begin(utility), averages.begin(pull))
 
 
 def grown_up(state: GrowthState, names: Any) -> GrowthState:
     """Returns the state in which the living neurons of some populations are as old as those of the start."""
-    age = lambda one: jnp.where(one.alive, state.count, 0)
-    old = {name: one._replace(age=age(one)) if name in names else one for name, one in state.neurons.items()}
+
+    def after(one):
+        age, heard = (jnp.where(one.alive, state.count, 0) for _ in range(2))  # apart: a loop may donate both
+        return one._replace(age=age, heard=heard, pulls=jnp.copy(state.count))
+
+    old = {name: after(one) if name in names else one for name, one in state.neurons.items()}
     return state._replace(neurons=old)
 
 
@@ -96,7 +104,8 @@ def present(state: GrowthState, living: Any) -> GrowthState:
 
     def after(old, there):
         kept = old.alive & there
-        return Neurons(kept, jnp.where(kept, old.age, 0), jnp.where(kept, old.utility, 0), old.pull)
+        gone = {name: jnp.where(kept, getattr(old, name), 0) for name in ("age", "utility", "heard")}
+        return old._replace(alive=kept, **gone)
 
     return state._replace(neurons={name: after(old, living[name]) for name, old in state.neurons.items()})
 
@@ -109,12 +118,9 @@ def gains(state: GrowthState) -> dict[str, Float[Array, " size"]]:
 def heard(state: GrowthState, value: Any) -> GrowthState:
     """Returns the state after one more loss, if there is one and it is finite."""
     value = jnp.asarray(jnp.nan if value is None else value, jnp.float32)
-
-    def after(mean, decay):
-        rate = jnp.maximum(1 - decay, 1 / (state.count + 1))
-        return jnp.where(jnp.isfinite(value), mean + rate * (value - mean), mean)
-
-    return state._replace(fast=after(state.fast, state.fast_decay), slow=after(state.slow, state.slow_decay))
+    fast, _ = averages.after(state.fast, state.losses, value, state.fast_decay)
+    slow, losses = averages.after(state.slow, state.losses, value, state.slow_decay)
+    return state._replace(fast=fast, slow=slow, losses=losses)
 
 
 def lived(found: Any, state: GrowthState, updates: Any, params: Any, answers: Any) -> GrowthState:
@@ -122,15 +128,12 @@ def lived(found: Any, state: GrowthState, updates: Any, params: Any, answers: An
     strength, steps = units.outgoing(found, params), units.outgoing(found, updates)
 
     def after(name, old):
-        rate = jnp.maximum(1 - state.decay, 1 / (old.age + 1))
         utility = jnp.abs(answers[name]).mean(0) * strength[name]
         pull = jnp.sum(steps[name], where=old.alive) / jnp.maximum(old.alive.sum(), 1)
-        utility, pull = (
-            jnp.where(jnp.isfinite(new), new, was) for new, was in ((utility, old.utility), (pull, old.pull))
-        )
-        utility = jnp.where(old.alive, old.utility + rate * (utility - old.utility), 0)
-        rate = jnp.maximum(1 - state.decay, 1 / (state.count + 1))
-        return Neurons(old.alive, old.age + old.alive, utility, old.pull + rate * (pull - old.pull))
+        utility, heard = averages.after(old.utility, old.heard, utility, state.decay)
+        pull, pulls = averages.after(old.pull, old.pulls, pull, state.decay)
+        utility, heard = (jnp.where(old.alive, leaf, 0) for leaf in (utility, heard))
+        return Neurons(old.alive, old.age + old.alive, utility, pull, heard, pulls)
 
     neurons = {name: after(name, old) for name, old in state.neurons.items()}
     return state._replace(neurons=neurons, count=state.count + 1, wait=state.wait + 1)
@@ -212,8 +215,8 @@ def turned(state: GrowthState, born: Any, dying: Any) -> GrowthState:
 
     def after(name, one):
         keep = one.alive & ~dying[name]
-        zero = lambda leaf: jnp.where(keep, leaf, jnp.zeros_like(leaf))
-        return Neurons(keep | born[name], zero(one.age), zero(one.utility), one.pull)
+        kept = {name: jnp.where(keep, getattr(one, name), 0) for name in ("age", "utility", "heard")}
+        return one._replace(alive=keep | born[name], **kept)
 
     total = lambda chosen: jnp.concatenate([*chosen.values()]).sum(dtype=jnp.int32)
     return state._replace(

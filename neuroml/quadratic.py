@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from neuroml import averages
 from neuroml.core import visible
 
 # A pull harder than this is already infinitely hard in float32; the bound keeps inf / inf away.
@@ -55,9 +56,12 @@ def pull_implicitly(
 
 
 def credited(credit: Any, grads: Any, params: Any, last_params: Any) -> Any:
-    """Returns `credit - grads * (params - last_params)`: added is the loss that the step removed, to first order."""
+    """Returns `credit - grads * (params - last_params)`: added is the loss that the step removed, to first order.
+
+    Credit that would not be finite stays what it was: it is a sum, and would be so for good.
+    """
     earn = lambda c, g, p, q: c - g.astype(c.dtype) * (p - q).astype(c.dtype)
-    return jax.tree.map(earn, credit, grads, params, last_params)
+    return averages.where_finite(jax.tree.map(earn, credit, grads, params, last_params), credit)
 
 
 def like_params(params: Any, fill: float = 0.0) -> Any:

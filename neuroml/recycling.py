@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from neuroml import core, surgery, units
+from neuroml import averages, core, surgery, units
 from neuroml.errors import UsageError, unknown
 
 CHOICES = ("utility", "random")
@@ -22,7 +22,7 @@ TINY = 1e-12
 class RecyclingState(NamedTuple):
     """State of a rule that recycles neurons."""
 
-    sums: dict[str, jax.Array]  # [size]: the neurons' signals, summed since the last check
+    sums: dict[str, jax.Array]  # [size]: the neurons' signals, summed since the last check; not finite once one is not
     renewed: dict[str, jax.Array]  # [size] bool: neurons that the last update replaced
     count: jax.Array  # () int32: updates so far
     births: jax.Array  # () int32: replacements so far
@@ -82,13 +82,13 @@ def heard(state: Any, signal: Mapping[str, Float[Array, " size"]]) -> Any:
 
 
 def failing(state: Any) -> dict[str, Bool[Array, " size"]]:
-    """Returns which neurons have a score below the threshold."""
-    return {name: _score(total) < state.threshold for name, total in state.sums.items()}
+    """Returns which neurons have a score below the threshold. One whose sum is not finite is spared until the next."""
+    return {name: jnp.isfinite(total) & (_score(total) < state.threshold) for name, total in state.sums.items()}
 
 
 def _score(total: Float[Array, " size"]) -> Float[Array, " size"]:
     """Returns each neuron's sum over that of the mean neuron. Where all are zero, so are the scores."""
-    return total / jnp.maximum(total.mean(), TINY)
+    return total / jnp.maximum(averages.of_finite(total), TINY)
 
 
 def checked(state: Any, chosen: dict[str, Array]) -> Any:

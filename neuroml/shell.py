@@ -30,7 +30,7 @@ def shelled(core: Learner, shell: Learner, *, start: str = "itself") -> Learner:
     never learns of the shell; vital signs, reports and captured inputs are the core's, too. Of earlier tasks the shell
     knows what a network that forgets does. It costs what a second network costs, which bytes and FLOPs count. Slow and
     fast weights are those of Hinton and Plaut (1987), two systems those of McClelland, McNaughton and O'Reilly (1995):
-    there one teaches the other; ours do not share anything, except with `start="core"`.
+    there one teaches the other; ours share nothing but the batches and the noise of a step, except with `start="core"`.
 
     Args:
       core: what keeps, such as a network under a projector.

@@ -128,7 +128,7 @@ def in_order(value: Array, shuffled: bool) -> Array:
     """
     if not shuffled:
         return value
-    ring = jax.random.permutation(jax.random.key(0), value.shape[0])  # in which each hands on to the next: none to itself
+    ring = jax.random.permutation(jax.random.key(0), value.shape[0])  # each hands on to the next
     return value.at[ring].set(jnp.roll(value[ring], 1, axis=0))
 
 

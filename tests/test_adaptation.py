@@ -52,3 +52,12 @@ def test_a_constant_input_and_a_number_that_is_none_do_no_harm():
     for kept, new in zip(state, after, strict=True):
         np.testing.assert_array_equal(np.asarray(kept)[[0, 2]], np.asarray(new)[[0, 2]])
     assert after.count[1] == state.count[1] + 1
+
+
+def test_an_input_that_is_too_large_to_be_squared_is_left_out():
+    norm = adaptation.make(0.9)
+    state = taken(norm, stream(50))
+    for large in (1e20, -3e38):
+        after = norm.update(state, jnp.array([[large, 1.0, 2.0], [large, 0.0, 1.0]]))
+        assert all(kept[0] == new[0] for kept, new in zip(state, after, strict=True))
+        assert (after.count[1:] == state.count[1:] + 1).all()

@@ -78,3 +78,12 @@ def test_bad_input_is_named():
     for shrinkage in (1.5, 0.0):
         with pytest.raises(UsageError, match=f"shrinkage={shrinkage}"):
             make(shrinkage=shrinkage)
+
+
+@pytest.mark.parametrize("covariance", ["shared", "identity"])
+def test_an_example_that_is_not_finite_is_left_out(covariance):
+    learner, whole, new = make(covariance=covariance), batch(0), batch(2)
+    broken = whole._replace(x=whole.x.at[3, 0, 1, 0].set(jnp.nan))
+    rest = jax.tree.map(lambda leaf: jnp.delete(leaf, 3, axis=0), whole)
+    found, expected = (learner.predict(taught(learner, one, batch(1)), new) for one in (broken, rest))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)

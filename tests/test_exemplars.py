@@ -206,3 +206,20 @@ def test_what_is_destroyed_loses_its_moments_and_the_teacher_stays():
     own = after.opt_state.inner
     assert not any(np.asarray(leaf).any() for leaf in jax.tree.leaves((after.params, own.inner[0].mu, own.inner[0].nu)))
     same(own.teacher, state.opt_state.inner.teacher)
+
+
+def test_an_example_that_is_not_finite_is_no_exemplar():
+    learner, examples = make(capacity=8), batch(0, 1, 1, 1, 0)
+    state, _ = learner.step(learner.init(jax.random.key(0)), examples, jax.random.key(1))
+    broken = examples._replace(x=examples.x.at[2, 0, 0, 0].set(jnp.nan))
+    kept = learner.consolidate(state, broken, jax.random.key(2)).opt_state.inner.memory
+    rest = jax.tree.map(lambda leaf: jnp.delete(leaf, 2, axis=0), examples)
+    whole = learner.consolidate(state, rest, jax.random.key(2)).opt_state.inner.memory
+    np.testing.assert_allclose(kept.items.x, whole.items.x)
+    assert jnp.isfinite(kept.items.x).all() and memory.stored(kept)[:4].all()
+
+
+def test_a_label_that_is_no_class_is_not_seen():
+    learner = make()
+    state, _ = learner.step(learner.init(jax.random.key(0)), batch(-1, 1), jax.random.key(1))
+    assert state.opt_state.inner.seen.tolist() == [False, True, False, False]

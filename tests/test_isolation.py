@@ -156,3 +156,10 @@ def test_bad_input_is_named():
         packnet(Task(neuroml.mlp((3, 3, 1), [], 4), 1.0), optax.sgd(0.1), dense_steps=1).init(jax.random.key(0))
     with pytest.raises(UsageError, match="'haed'. Did you mean 'head'"):
         packnet(TASK, optax.sgd(0.1), dense_steps=1, head="haed").init(jax.random.key(0))
+
+
+def test_a_ramp_of_one_step_is_as_sharp_as_the_answer():
+    learner = toy.compiled(hard_attention(TASK, optax.sgd(0.1), 2, ramp=1, sharpness=50.0))
+    state = learner.init(jax.random.key(0))
+    _, info = learner.step(state, batch(0), jax.random.key(1))
+    np.testing.assert_allclose(info.loss, losses.cross_entropy(learner.predict(state, batch(0)), batch(0).y), rtol=1e-5)

@@ -11,7 +11,19 @@ ROOT = pathlib.Path(__file__).parent.parent
 RULES = {f"rules.{path.stem}" for path in (ROOT / "neuroml" / "rules").glob("*.py")} - {"rules.__init__"}
 LAYERS = [
     {"errors", "_nnx"},
-    {"core", "cost", "metrics", "online", "conventions", "losses", "wiring", "activity", "noise", "adaptation"},
+    {
+        "core",
+        "cost",
+        "metrics",
+        "online",
+        "conventions",
+        "losses",
+        "wiring",
+        "activity",
+        "noise",
+        "adaptation",
+        "averages",
+    },
     {"quadratic", "double_well", "projection", "memory", "streams.dataset", "additive", "slots", "features"},
     {"units", "ground"},
     {"surgery"},

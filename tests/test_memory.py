@@ -244,3 +244,21 @@ def test_drawing_from_an_empty_memory_gives_the_batch_at_hand():
     assert drawn.tolist() == [7] * 4 and not some
     drawn, some = memory.sample_or(store.add(store.init(jnp.int32(0)), jnp.array([5]), KEYS[0]), 4, KEYS[0], batch)
     assert drawn.tolist() == [5] * 4 and some
+
+
+STORES = {
+    "reservoir": lambda: memory.reservoir(4),
+    "class_balanced": lambda: memory.class_balanced(4, 1, lambda item: jnp.zeros(len(item["x"]), jnp.uint8)),
+    "ring": lambda: memory.ring(4),
+    "greedy_balanced": lambda: memory.greedy_balanced(4, 1, lambda item: jnp.zeros(len(item["x"]), int)),
+}
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_an_example_that_is_not_finite_is_neither_kept_nor_counted(name):
+    store = STORES[name]()
+    x = jnp.ones((6, 2)).at[1, 0].set(jnp.nan).at[3, 1].set(jnp.inf).at[5].set(-jnp.inf)
+    state = store.init({"x": jnp.zeros(2), "number": jnp.int32(0)})
+    state = store.add(state, {"x": x, "number": jnp.arange(6)}, KEYS[0])
+    assert state.seen.tolist() == [3] and memory.stored(state).tolist() == [True] * 3 + [False]
+    assert state.items["number"][:3].tolist() == [0, 2, 4] and jnp.isfinite(state.items["x"]).all()

@@ -8,7 +8,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from neuroml import core, surgery, units
+from neuroml import averages, core, surgery, units
 
 TINY = 1e-12
 
@@ -17,7 +17,7 @@ class BCMState(NamedTuple):
     """State of `bcm`."""
 
     threshold: dict[str, jax.Array]  # [size]: running mean of the squared answers
-    count: jax.Array  # () int32: updates so far
+    count: dict[str, jax.Array]  # [size] int32: of how many batches that is
     strength: jax.Array  # ()
     decay: jax.Array  # ()
 
@@ -70,19 +70,21 @@ def bcm(
 
     def init(params):
         threshold = units.begin("bcm", wiring, params, jnp.zeros)
-        return BCMState(threshold, jnp.int32(0), **{name: core.leaf(value) for name, value in given.items()})
+        return BCMState(
+            threshold, averages.begin(threshold), **{name: core.leaf(value) for name, value in given.items()}
+        )
 
     def bcm(updates, state, params, *, activity, **_):
         state = core.live(state, **given)
         found = units.find(wiring, params)
-        rate = jnp.maximum(1 - state.decay, 1 / (state.count + 1))
-        threshold, gains = {}, {}
-        for name, rows in units.outputs(found, activity).items():
-            old, power = state.threshold[name], (rows**2).mean(0)
-            threshold[name] = jnp.where(jnp.isfinite(power), old + rate * (power - old), old)
-            gain = 1 + state.strength * jnp.where(jnp.isfinite(power), _modification(rows, threshold[name]), 0)
+        answers = units.outputs(found, activity)
+        power = {name: (rows**2).mean(0) for name, rows in answers.items()}
+        threshold, count = averages.after(state.threshold, state.count, power, state.decay)
+        gains = {}
+        for name, rows in answers.items():
+            gain = 1 + state.strength * jnp.where(jnp.isfinite(power[name]), _modification(rows, threshold[name]), 0)
             gains[name] = units.in_order(gain, shuffled)
-        return surgery.gate(found, updates, gains), state._replace(threshold=threshold, count=state.count + 1)
+        return surgery.gate(found, updates, gains), state._replace(threshold=threshold, count=count)
 
     return core.rule(init, bcm)
 

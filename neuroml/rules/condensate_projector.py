@@ -102,7 +102,7 @@ def condensate_projector(
       through. A batch whose inputs are not finite, or too large to be squared, leaves the core unharmed.
 
     Raises:
-      UsageError: no layer among the weights, an activity that does not fit, a rank below 1, a negative number.
+      UsageError: no layer among the weights, an activity that does not fit, a rank below 1, a number out of range.
 
     Reference:
       Zeng et al. 2019, "Continual learning of context-dependent processing in neural networks", Nature Machine
@@ -127,6 +127,8 @@ def condensate_projector(
     for name, value in given.items():
         if isinstance(value, float | int) and value < 0:
             raise UsageError(f"{name}={value} must not be negative.")
+        if isinstance(value, float | int) and value > 1 and name in ("evaporation", "hardness", "kept"):
+            raise UsageError(f"{name}={value} must not be above 1: it is a share.")
 
     def mix(rows):
         return jax.random.permutation(jax.random.key(0), rows, axis=1) if shuffled else rows

@@ -51,6 +51,9 @@ def decorrelation(
     Where inputs come together, a plain gradient learns along their common direction many times faster than along what
     tells them apart. With uncorrelated inputs of equal size the rule changes nothing.
 
+    The gradient of a batch of one row is taken for an outer product with that row, and what of it is none stays as it
+    is: put penalties behind this rule, and `optax.MultiSteps` around what stands behind it, not around the rule.
+
     Args:
       strength: 0 is inert, 1 decorrelates fully.
       ridge: in units of the layer's mean eigenvalue; larger is closer to the plain gradient.

@@ -123,7 +123,7 @@ def growth(
 
     def init(params):
         blank = units.begin("growth", wiring, params, lambda size: jnp.zeros(size, bool))
-        none, numbers = [jnp.zeros(()) for _ in range(2)], [jnp.zeros((), jnp.int32) for _ in range(5)]
+        none, numbers = [jnp.zeros(()) for _ in range(2)], [jnp.zeros((), jnp.int32) for _ in range(6)]
         settings = {name: core.leaf(value) for name, value in given.items()}
         if not isinstance(blank, dict):
             return nursery.GrowthState(blank, blank, blank, *none, *numbers, **settings)

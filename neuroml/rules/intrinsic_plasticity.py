@@ -9,7 +9,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from neuroml import core, projection, units
+from neuroml import averages, core, projection, units
 from neuroml.errors import UsageError
 
 
@@ -17,7 +17,7 @@ class IntrinsicPlasticityState(NamedTuple):
     """State of `intrinsic_plasticity`."""
 
     firing: dict[str, jax.Array]  # [size]: running share of the examples to which each neuron answers above 0
-    count: jax.Array  # () int32: updates so far
+    count: dict[str, jax.Array]  # [size] int32: of how many batches that is
     target: jax.Array  # ()
     speed: jax.Array  # ()
     decay: jax.Array  # ()
@@ -87,22 +87,24 @@ def intrinsic_plasticity(
         if isinstance(firing, dict):
             _check_biases(units.find(wiring, params), params)
         return IntrinsicPlasticityState(
-            firing, jnp.int32(0), **{name: core.leaf(value) for name, value in given.items()}
+            firing, averages.begin(firing), **{name: core.leaf(value) for name, value in given.items()}
         )
 
     def intrinsic_plasticity(updates, state, params, *, activity, **_):
         state = core.live(state, **given)
         found = units.find(wiring, params)
-        rate = jnp.maximum(1 - state.decay, 1 / (state.count + 1))
-        firing, moves = {}, {}
-        for name, rows in units.outputs(found, activity).items():
-            old, known = state.firing[name], ~jnp.isnan(rows).any(0)
-            firing[name] = jnp.where(known, old + rate * ((rows > 0).mean(0) - old), old)
-            move = state.speed * (state.target - firing[name])
-            moves[name] = units.in_order(move, shuffled)
-        return _moved(found, updates, moves), state._replace(firing=firing, count=state.count + 1)
+        shares = {name: _share(rows) for name, rows in units.outputs(found, activity).items()}
+        firing, count = averages.after(state.firing, state.count, shares, state.decay)
+        lacking = lambda rate: units.in_order(state.speed * (state.target - rate), shuffled)
+        moves = {name: lacking(rate) for name, rate in firing.items()}
+        return _moved(found, updates, moves), state._replace(firing=firing, count=count)
 
     return core.rule(init, intrinsic_plasticity)
+
+
+def _share(rows: Float[Array, "n size"]) -> Float[Array, " size"]:
+    """Returns which share of the examples each neuron answers above 0; NaN for one that gives a NaN."""
+    return jnp.where(jnp.isnan(rows).any(0), jnp.nan, (rows > 0).mean(0))
 
 
 def _moved(found: Mapping[str, units.Units], updates: Any, moves: Mapping[str, Array]) -> Any:

@@ -123,7 +123,7 @@ def lwf(
         state = core.live(state, strength=strength, temperature=temperature)
         pull = jax.grad(lambda weights: state.penalty(weights, batch=batch))(params)
         add = lambda u, g: u + jnp.where(state.lessons > 0, g, 0).astype(u.dtype)
-        seen = state.seen if labels is None else state.seen.at[labels(batch)].set(True)
+        seen = state.seen if labels is None else state.seen | losses.classes_in(labels(batch), width)
         return jax.tree.map(add, updates, pull), state._replace(seen=seen)
 
     return core.rule(init, lwf)

@@ -8,7 +8,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from neuroml import core, surgery, units
+from neuroml import averages, core, surgery, units
 
 
 class Net(NamedTuple):
@@ -17,6 +17,7 @@ class Net(NamedTuple):
     maturity: jax.Array  # [size], in [0, 1]
     fast: jax.Array  # [size]: mean magnitude of the answers of late
     slow: jax.Array  # [size]: over a longer time
+    count: jax.Array  # [size] int32: of how many batches these are
 
 
 class MaturityLockState(NamedTuple):
@@ -92,7 +93,7 @@ def maturity_lock(
 
     Returns:
       A rule that needs the words `activity` and `value`. Last in the chain, so that no optimizer divides the lock out
-      again. Losses and answers that are not finite leave the means as they were.
+      again. Losses and answers that are not finite change neither means nor maturity.
 
     Raises:
       UsageError: no population between two layers, a layer without names, or an activity that lacks one.
@@ -120,7 +121,7 @@ def maturity_lock(
     given |= {"dissolution": dissolution, "fast_decay": fast_decay, "slow_decay": slow_decay}
 
     def init(params):
-        nets = units.begin("maturity_lock", wiring, params, lambda size: Net(*jnp.zeros((3, size))))
+        nets = units.begin("maturity_lock", wiring, params, _unknown)
         zeros = (jnp.float32(0), jnp.float32(0), jnp.int32(0), jnp.int32(0))
         return MaturityLockState(nets, *zeros, **{name: core.leaf(value) for name, value in given.items()})
 
@@ -128,30 +129,29 @@ def maturity_lock(
         state = core.live(state, **given)
         found = units.find(wiring, params)
         value = jnp.asarray(value, jnp.float32)
-        fast = _toward(state.fast, value, state.fast_decay, state.count)
-        slow = _toward(state.slow, value, state.slow_decay, state.count)
-        surprised = fast > state.ratio * slow + state.margin
+        fast, _ = averages.after(state.fast, state.count, value, state.fast_decay)
+        slow, count = averages.after(state.slow, state.count, value, state.slow_decay)
+        surprised = (fast > state.ratio * slow + state.margin) & jnp.isfinite(value)
         rows = units.outputs(found, activity)
         nets = {name: _grown(state, net, rows[name], surprised) for name, net in state.nets.items()}
         locks = {name: 1 - state.strength * units.in_order(net.maturity, shuffled) for name, net in nets.items()}
-        count, surprises = state.count + jnp.isfinite(value), state.surprises + surprised
-        after = state._replace(nets=nets, fast=fast, slow=slow, count=count, surprises=surprises)
+        after = state._replace(nets=nets, fast=fast, slow=slow, count=count, surprises=state.surprises + surprised)
         return surgery.gate(found, updates, locks), after
 
     return core.rule(init, maturity_lock)
 
 
+def _unknown(size: int) -> Net:
+    """Returns what is known of neurons before the first update."""
+    maturity, fast, slow = jnp.zeros((3, size))
+    return Net(maturity, fast, slow, averages.begin(maturity))
+
+
 def _grown(state: MaturityLockState, net: Net, rows: Float[Array, "n size"], surprised: Array) -> Net:
     """Returns the net after one more batch."""
     size = jnp.abs(rows).mean(0)
-    fast = _toward(net.fast, size, state.fast_decay, state.count)
-    slow = _toward(net.slow, size, state.slow_decay, state.count)
-    steady = (jnp.abs(fast - slow) <= state.tolerance * slow) & (slow > 0)
+    fast, _ = averages.after(net.fast, net.count, size, state.fast_decay)
+    slow, count = averages.after(net.slow, net.count, size, state.slow_decay)
+    steady = (jnp.abs(fast - slow) <= state.tolerance * slow) & (slow > 0) & jnp.isfinite(size)
     maturity = net.maturity + state.rate * jnp.where(steady, 1 - net.maturity, 0)
-    return Net(maturity * jnp.where(surprised, 1 - state.dissolution, 1), fast, slow)
-
-
-def _toward(mean: Array, new: Array, decay: Array, count: Array) -> Array:
-    """Returns a running mean after one more value, as it was where that is not finite."""
-    rate = jnp.maximum(1 - decay, 1 / (count + 1))
-    return jnp.where(jnp.isfinite(new), mean + rate * (new - mean), mean)
+    return Net(maturity * jnp.where(surprised, 1 - state.dissolution, 1), fast, slow, count)

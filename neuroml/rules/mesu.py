@@ -30,7 +30,8 @@ class Sampling:
             draw = optax.tree.random_like(key, spread)
             drawn = jax.tree.map(lambda p, s, e: p + (s * e).astype(p.dtype), params, spread, draw)
             grads = jax.grad(self.loss)(drawn, batch)
-            return grads, jax.tree.map(lambda g, e: g.astype(e.dtype) * e, grads, draw)
+            evidence = lambda g, e: jnp.where(jnp.isfinite(g), g, 0).astype(e.dtype) * e  # NaN would stay in the spread
+            return grads, jax.tree.map(evidence, grads, draw)
 
         mean = lambda leaf: leaf.mean(0).astype(leaf.dtype)
         return jax.tree.map(mean, jax.lax.map(one, jax.random.split(key, self.samples)))
@@ -99,7 +100,8 @@ def mesu(
 
     Returns:
       A rule that needs the words `batch` and `key` (and, inside `optax.masked`, `all_params`). Put it before
-      `optax.sgd`; consolidation changes nothing, since no task boundary is known to it.
+      `optax.sgd`; consolidation changes nothing, since no task boundary is known to it. A slope that is not finite
+      is no evidence: the spread drifts to the prior's.
 
     Raises:
       UsageError: `samples` below 1, or a prior or window that is not positive.

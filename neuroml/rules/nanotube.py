@@ -71,7 +71,8 @@ def nanotube(
 
     Returns:
       A rule that needs the words `activity` and `key`. Last in the chain; with momentum or Adam, as
-      `neuroml.renewal(optax.adam(1e-3), nanotube(wiring), wiring)`, which copies the donor's moments, too.
+      `neuroml.renewal(optax.adam(1e-3), nanotube(wiring), wiring)`, which copies the donor's moments, too. A neuron
+      with an answer that is not finite neither gets nor gives anything at the next check.
 
     Raises:
       UsageError: no population between two layers, a layer without names, an activity that lacks one, `every` below 1,
@@ -114,13 +115,16 @@ def nanotube(
         def check(steps, state):
             draw, shake = jax.random.split(key)
             silent, leaving = recycling.failing(state), units.outgoing(found, params)
-            failing = {name: which & ~which.all() for name, which in silent.items()}  # someone must be left to give
+            known = {name: jnp.isfinite(total) for name, total in state.sums.items()}
+            gives = {name: known[name] & ~which for name, which in silent.items()}
+            # Someone must be left to give.
+            failing = {name: which & gives[name].any() for name, which in silent.items()}
             entering = units.incoming(found, params)
             lost = {name: which & ((entering[name] == 0) | (leaving[name] == 0)) for name, which in failing.items()}
             failing = lost if heals == "destroyed" else failing
-            useful = {name: state.sums[name] * leaving[name] for name in failing}
+            useful = {name: jnp.where(known[name], state.sums[name] * leaving[name], 0) for name in failing}
             useful = units.by_lot(draw, useful) if choose == "random" else useful
-            given = {name: _donors(useful[name], silent[name], which) for name, which in failing.items()}
+            given = {name: _donors(useful[name], gives[name], which) for name, which in failing.items()}
             donors, copies = ({name: pair[i] for name, pair in given.items()} for i in (0, 1))
             times = lambda donor, which: jnp.bincount(donor, which.astype(int), length=len(which))
             gone = {name: times(donors[name], which) for name, which in lost.items()}
@@ -138,14 +142,14 @@ def nanotube(
 
 
 def _donors(
-    useful: Float[Array, " size"], silent: Bool[Array, " size"], failing: Bool[Array, " size"]
+    useful: Float[Array, " size"], gives: Bool[Array, " size"], failing: Bool[Array, " size"]
 ) -> tuple[Int[Array, " size"], Int[Array, " size"]]:
-    """Returns a donor that answers for each neuron that fails, itself for each other; and which copy of it that is.
+    """Returns a donor that `gives` for each neuron that fails, itself for each other; and which copy of it that is.
 
     The best gives to the first, and to a second time when all others have given; who gets nothing is copy 0.
     """
-    order = jnp.argsort(jnp.where(silent, -jnp.inf, useful), descending=True)
-    turn, place = jnp.divmod(jnp.cumsum(failing) - 1, jnp.maximum((~silent).sum(), 1))
+    order = jnp.argsort(jnp.where(gives, useful, -jnp.inf), descending=True)
+    turn, place = jnp.divmod(jnp.cumsum(failing) - 1, jnp.maximum(gives.sum(), 1))
     return jnp.where(failing, order[place], jnp.arange(len(failing))), jnp.where(failing, turn + 1, 0)
 
 

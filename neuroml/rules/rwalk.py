@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from neuroml import core, quadratic
+from neuroml import averages, core, quadratic
 from neuroml.errors import UsageError
 
 
@@ -130,7 +130,8 @@ def rwalk(
         mean = lambda f, u: state.decay * f + (1 - state.decay) * u.astype(f.dtype) ** 2
         kept = jax.tree.map(lambda u, old: u.astype(old.dtype), updates, state.last_grads)
         pulled = quadratic.pull(updates, params, state.anchor, state.importance, state.strength)
-        seen = state._replace(fisher=jax.tree.map(mean, state.fisher, updates), last_params=params, last_grads=kept)
+        fisher = averages.where_finite(jax.tree.map(mean, state.fisher, updates), state.fisher)
+        seen = state._replace(fisher=fisher, last_params=params, last_grads=kept)
         return pulled, seen._replace(count=state.count + 1)
 
     return core.rule(init, rwalk)

@@ -8,7 +8,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from neuroml import core, surgery, units
+from neuroml import averages, core, surgery, units
 from neuroml.wiring import spread
 
 
@@ -19,7 +19,7 @@ class SchwannState(NamedTuple):
     answers: dict[str, jax.Array]  # [size]: running means of |h|
     start: Any  # the weights at init
     protected: Any  # state of the rule whose protection loosens
-    count: jax.Array  # () int32: updates so far
+    count: dict[str, jax.Array]  # [size] int32: of how many batches that is
     strength: jax.Array  # ()
     threshold: jax.Array  # ()
     rate: jax.Array  # ()
@@ -111,30 +111,29 @@ def schwann(
         blank = lambda: units.begin("schwann", wiring, params, jnp.zeros)
         leaves = {name: core.leaf(value) for name, value in given.items()}
         start = jax.tree.map(jnp.copy, params)
-        return SchwannState(blank(), blank(), start, inner.init(params), jnp.int32(0), **leaves)
+        return SchwannState(blank(), blank(), start, inner.init(params), averages.begin(blank()), **leaves)
 
     def schwann(updates, state, params, *, activity, **words):
         state = core.live(state, **given)
         found = units.find(wiring, params)
         held, after = inner.update(updates, state.protected, params, activity=activity, **words)
-        rows = units.outputs(found, activity)
-        answers = {name: _heard(state, mean, rows[name]) for name, mean in state.answers.items()}
+        sizes = {name: _size(rows) for name, rows in units.outputs(found, activity).items()}
+        answers, count = averages.after(state.answers, state.count, sizes, state.decay)
         injury = {name: _hurt(state, state.injury[name], answer) for name, answer in answers.items()}
         felt = {name: state.strength * units.in_order(level, shuffled) for name, level in injury.items()}
         loose = spread({name: 1 - level for name, level in felt.items()}, wiring, params)
         steps = jax.tree.map(lambda hold, free, own: _loosened(state, 1 - own, hold, free), held, updates, loose)
         share = {name: state.rate * level for name, level in felt.items()}
         steps = surgery.pull(found, steps, params, state.start, share)
-        return steps, state._replace(injury=injury, answers=answers, protected=after, count=state.count + 1)
+        return steps, state._replace(injury=injury, answers=answers, protected=after, count=count)
 
     return core.rule(init, schwann)
 
 
-def _heard(state: SchwannState, mean: Array, rows: Array) -> Float[Array, " size"]:
-    """Returns the running means of the answers after one more batch; one that is not finite is left out."""
-    now = jnp.abs(rows).mean(0)
-    rate = jnp.maximum(1 - state.decay, 1 / (state.count + 1))
-    return jnp.where(jnp.isfinite(now).all(), mean + rate * (now - mean), mean)
+def _size(rows: Float[Array, "n size"]) -> Float[Array, " size"]:
+    """Returns the mean magnitude of each neuron's answers; NaN, if one is not finite, for all: it is relative."""
+    size = jnp.abs(rows).mean(0)
+    return jnp.where(jnp.isfinite(size).all(), size, jnp.nan)
 
 
 def _hurt(state: SchwannState, injury: Array, answer: Array) -> Float[Array, " size"]:

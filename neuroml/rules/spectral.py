@@ -30,7 +30,9 @@ class SpectralState(NamedTuple):
         total = jnp.zeros(())
         for layer in projection.layers(seen).values():
             sigma = _sigma(_matrix(leaves[layer.kernel]), along[layer.kernel])
-            total += (sigma**self.power - 1) ** 2
+            # The slope of a power below 1 is infinite at 0, where sigma has no direction to move in.
+            raised = jnp.where(sigma == 0, 0, jnp.where(sigma == 0, 1, sigma) ** self.power)
+            total += (raised - 1) ** 2
             if layer.bias is not None:
                 total += jnp.sum(leaves[layer.bias].astype(jnp.float32) ** 2)
         return self.strength / 2 * total

@@ -8,7 +8,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from neuroml import core
+from neuroml import averages, core
 from neuroml.errors import UsageError
 
 
@@ -96,10 +96,6 @@ def surprise_rate(
 
 def _heard(state: SurpriseRateState, value: Float[Array, ""]) -> SurpriseRateState:
     """Returns the state after one more loss."""
-
-    def after(mean, decay):
-        rate = jnp.maximum(1 - decay, 1 / (state.count + 1))
-        return jnp.where(jnp.isfinite(value), mean + rate * (value - mean), mean)
-
-    fast, slow = after(state.fast, state.fast_decay), after(state.slow, state.slow_decay)
-    return state._replace(fast=fast, slow=slow, count=state.count + jnp.isfinite(value))
+    fast, _ = averages.after(state.fast, state.count, value, state.fast_decay)
+    slow, count = averages.after(state.slow, state.count, value, state.slow_decay)
+    return state._replace(fast=fast, slow=slow, count=count)

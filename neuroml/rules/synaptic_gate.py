@@ -9,7 +9,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from neuroml import core, projection, units
+from neuroml import averages, core, projection, units
 from neuroml.errors import UsageError
 
 TINY = 1e-12
@@ -33,7 +33,7 @@ def synaptic_gate(
         gradient_ij = (1 - strength + strength * pre_i * post_j) * gradient_ij
 
     A neuron of average activity has a gate of 0.76, a silent one 0. Means are over the batch, and over the places of an
-    image. Biases are not gated.
+    image. Biases are not gated. A neuron whose mean is not finite has a gate of 1, and those of others leave it out.
 
     Args:
       wiring: names of the axes of the weights (`neuroml.wiring`).
@@ -85,8 +85,9 @@ def synaptic_gate(
 
 
 def _relative(size: Float[Array, " size"]) -> Float[Array, " size"]:
-    """Returns sizes relative to their mean, squashed into [0, 1]."""
-    return jnp.tanh(size / jnp.maximum(size.mean(), TINY))
+    """Returns sizes relative to their mean, squashed into [0, 1]; 1 for one that is not finite."""
+    relative = jnp.tanh(size / jnp.maximum(averages.of_finite(size), TINY))
+    return jnp.where(jnp.isfinite(size), relative, 1)
 
 
 def _sizes(home: str, layer: projection.Layer, given: Mapping[str, Any]) -> Float[Array, " inputs"]:

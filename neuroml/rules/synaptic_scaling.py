@@ -9,7 +9,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from neuroml import core, projection, units
+from neuroml import averages, core, projection, units
 from neuroml.errors import UsageError
 
 TINY = 1e-12
@@ -19,7 +19,7 @@ class SynapticScalingState(NamedTuple):
     """State of `synaptic_scaling`."""
 
     mean: dict[str, jax.Array]  # [size]: running mean of the magnitude of what each neuron answers
-    count: jax.Array  # () int32: updates so far
+    count: dict[str, jax.Array]  # [size] int32: of how many batches that is
     target: jax.Array  # ()
     speed: jax.Array  # ()
     decay: jax.Array  # ()
@@ -88,21 +88,18 @@ def synaptic_scaling(
 
     def init(params):
         mean = units.begin("synaptic_scaling", wiring, params, jnp.zeros)
-        return SynapticScalingState(mean, jnp.int32(0), **{name: core.leaf(value) for name, value in given.items()})
+        return SynapticScalingState(
+            mean, averages.begin(mean), **{name: core.leaf(value) for name, value in given.items()}
+        )
 
     def synaptic_scaling(updates, state, params, *, activity, **_):
         state = core.live(state, **given)
         found = units.find(wiring, params)
-        rate = jnp.maximum(1 - state.decay, 1 / (state.count + 1))
-        mean, factors = {}, {}
-        for name, rows in units.outputs(found, activity).items():
-            size = jnp.abs(rows).mean(0)
-            mean[name] = jnp.where(
-                jnp.isfinite(size), state.mean[name] + rate * (size - state.mean[name]), state.mean[name]
-            )
-            factor = jnp.where(size > 0, _factor(state, mean[name]), 1)
-            factors[name] = units.in_order(factor, shuffled)
-        return _scaled(found, updates, params, factors), state._replace(mean=mean, count=state.count + 1)
+        sizes = {name: jnp.abs(rows).mean(0) for name, rows in units.outputs(found, activity).items()}
+        mean, count = averages.after(state.mean, state.count, sizes, state.decay)
+        factor = lambda name: jnp.where(sizes[name] > 0, _factor(state, mean[name]), 1)
+        factors = {name: units.in_order(factor(name), shuffled) for name in found}
+        return _scaled(found, updates, params, factors), state._replace(mean=mean, count=count)
 
     return core.rule(init, synaptic_scaling)
 

@@ -8,7 +8,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from neuroml import core
+from neuroml import averages, core
 
 TINY = 1e-12
 
@@ -19,7 +19,7 @@ class ThreeFactorState(NamedTuple):
     trace: Any  # like params, float32: running mean of the gradient
     mean: jax.Array  # (): running mean of the loss
     modulator: jax.Array  # (): of the last update
-    count: jax.Array  # () int32: updates so far
+    count: jax.Array  # () int32: finite losses so far
     strength: jax.Array  # ()
     decay: jax.Array  # ()
     mean_decay: jax.Array  # ()
@@ -87,22 +87,19 @@ def three_factor(
     def three_factor(updates, state, params, *, value, **_):
         del params
         state = core.live(state, **given)
-        keep = lambda old, g: state.decay * old + (1 - state.decay) * g.astype(jnp.float32)
-        trace = jax.tree.map(keep, state.trace, updates)
+        mean = lambda old, g: state.decay * old + (1 - state.decay) * g.astype(jnp.float32)
+        # The mean of a trace and itself is the trace. (A choice behind the sum makes the compiler round otherwise.)
+        trace = jax.tree.map(mean, state.trace, averages.where_finite(updates, state.trace))
         state = _modulated(state, jnp.asarray(value, jnp.float32))
         modulator = jnp.ones(()) if constant else state.modulator
         mix = lambda g, kept: ((1 - state.strength) * g + state.strength * modulator * kept).astype(g.dtype)
-        return jax.tree.map(mix, updates, trace), state._replace(
-            trace=trace, modulator=modulator, count=state.count + 1
-        )
+        return jax.tree.map(mix, updates, trace), state._replace(trace=trace, modulator=modulator)
 
     return core.rule(init, three_factor)
 
 
 def _modulated(state: ThreeFactorState, value: Float[Array, ""]) -> ThreeFactorState:
     """Returns the state with the mean loss and the modulator of this step."""
-    rate = jnp.maximum(1 - state.mean_decay, 1 / (state.count + 1))
-    fine = jnp.isfinite(value)
-    mean = jnp.where(fine, state.mean + rate * (value - state.mean), state.mean)
+    mean, count = averages.after(state.mean, state.count, value, state.mean_decay)
     modulator = jnp.clip(value / jnp.maximum(mean, TINY), 0, state.largest)
-    return state._replace(mean=mean, modulator=jnp.where(fine, modulator, 1.0))
+    return state._replace(mean=mean, count=count, modulator=jnp.where(jnp.isfinite(value), modulator, 1.0))

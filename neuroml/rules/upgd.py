@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from neuroml import core
+from neuroml import averages, core
 from neuroml.errors import unknown
 from neuroml.noise import noise_like
 
@@ -38,7 +38,8 @@ def upgd(
     Args:
       strength: of the gate; 1 is the paper's. With `noise=0` too, 0 is inert.
       noise: standard deviation of the perturbation.
-      decay: of the utilities, in [0, 1); they are corrected for their start at zero.
+      decay: of the utilities, in [0, 1); they are corrected for their start at zero. One whose new value is not finite
+        stays what it was.
       gate: "utility"; or "constant", the content-free control: a sigmoid of 0 for every weight.
 
     Returns:
@@ -52,7 +53,8 @@ def upgd(
       Elsayed and Mahmood 2024, ICLR, "Addressing loss of plasticity and catastrophic forgetting in continual learning",
       algorithm 1 (first-order, global).
 
-    How ours differs: the maximum is of the corrected utilities. The authors' README steps twice as far as their
+    How ours differs: the maximum is of the corrected utilities. Where all are negative, nothing is held: the gates are
+    1, where the equation, at strength 1, would have at most 0.27. The authors' README steps twice as far as their
     experiments do; ours steps as the experiments. The noise is that which `shrink_perturb` draws from the same key: in
     one chain the two are not independent.
 
@@ -73,7 +75,8 @@ def upgd(
     def upgd(updates, state, params, *, key, **_):
         state = core.live(state, **given)
         gain = lambda old, g, w: state.decay * old - (1 - state.decay) * (g * w).astype(jnp.float32)
-        utility, count = jax.tree.map(gain, state.utility, updates, params), state.count + 1
+        utility = averages.where_finite(jax.tree.map(gain, state.utility, updates, params), state.utility)
+        count = state.count + 1
         corrected = jax.tree.map(lambda u: u / (1 - state.decay**count), utility)
         share = jax.tree.map(jnp.zeros_like, corrected) if gate == "constant" else _relative(corrected)
         held = jax.tree.map(lambda s: 1 - state.strength * jax.nn.sigmoid(s), share)

@@ -264,3 +264,9 @@ def test_vmap_over_the_scale():
     for scale, one in zip(scales, together, strict=True):
         np.testing.assert_allclose(one, run(float(scale)), rtol=1e-3, atol=1e-5)
     assert jnp.trace(together[0]) < jnp.trace(together[1]) < jnp.trace(together[2])
+
+
+@pytest.mark.parametrize("name", ["evaporation", "hardness", "kept"])
+def test_a_share_above_one_is_refused(name):
+    with pytest.raises(UsageError, match=f"{name}=1.5 must not be above 1"):
+        neuroml.condensate_projector(**{name: 1.5})

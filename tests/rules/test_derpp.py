@@ -151,3 +151,13 @@ def test_consolidation_only_marks_what_is_past(key):
 def test_what_cannot_be_is_refused(name):
     with pytest.raises(UsageError, match=f"{name}=0"):
         make(**{name: 0})
+
+
+def test_an_example_is_not_stored_without_a_finite_answer(key):
+    rule = make()
+    batch, answers = (X.at[0, 0].set(jnp.nan), Y), ANSWERS.at[2, 1].set(jnp.nan)
+    _, state = rule.update(ZERO, rule.init(W), W, batch=batch, outputs=answers, key=key)
+    (x, _), kept = state.memory.items
+    np.testing.assert_array_equal(x[:3], X[jnp.array([1, 3, 4])])
+    np.testing.assert_array_equal(kept[:3], ANSWERS[jnp.array([1, 3, 4])])
+    assert memory.stored(state.memory).sum() == 3

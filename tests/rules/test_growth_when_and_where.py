@@ -21,12 +21,13 @@ def losses(tx, values, params=SMALL):
 
 def reference(values, when, threshold, patience, target=0.0):
     """Returns the updates at which growth is due."""
-    fast = slow = wait = 0
+    fast = slow = wait = heard = 0
     due = []
     for i, value in enumerate(values):
         if np.isfinite(value):
-            fast += max(0.1, 1 / (i + 1)) * (value - fast)
-            slow += max(0.01, 1 / (i + 1)) * (value - slow)
+            heard += 1
+            fast += max(0.1, 1 / heard) * (value - fast)
+            slow += max(0.01, 1 / heard) * (value - slow)
         wait += 1
         call = fast >= (1 - threshold) * slow and fast > target if when == "plateau" else fast > (1 + threshold) * slow
         if wait >= patience and call:

@@ -80,3 +80,9 @@ def test_bad_input_is_named():
         neuroml.lwf(predict, outputs=3, temperature=0.0)
     with pytest.raises(UsageError, match="must hide no weight"):
         optax.masked(neuroml.lwf(predict, outputs=3), {"a": True, "b": False}).init({"a": OLD, "b": NEW})
+
+
+def test_a_label_that_is_no_output_is_not_taught():
+    rule = neuroml.lwf(predict, outputs=3, labels=lambda batch: batch[1])
+    _, state = rule.update(jnp.zeros((4, 3)), rule.init(OLD), OLD, batch=batch(-1, 0, 0, -1, 3))
+    assert state.seen.tolist() == [True, False, False]

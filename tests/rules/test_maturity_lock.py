@@ -98,8 +98,14 @@ def test_what_is_not_finite_is_passed_over():
     answers[2, 0, 0], answers[3, 0, 1] = np.nan, np.inf
     tx = neuroml.maturity_lock(WIRING, 1.0, rate=0.5)
     locks, state = run(tx, answers, losses)
-    np.testing.assert_allclose(locks[-1], 1 / 32, rtol=1e-5)
+    np.testing.assert_allclose(locks[-1], [1 / 16, 1 / 16, 1 / 32, 1 / 32, 1 / 32], rtol=1e-5)  # two missed a batch
     assert state.report()["surprises"] == 0
+
+
+def test_a_loss_that_is_not_finite_dissolves_nothing():
+    tx = neuroml.maturity_lock(WIRING, 1.0, rate=0.5, fast_decay=0.0, slow_decay=0.9)
+    locks, state = run(tx, np.tile(STEADY, (6, 1, 1)), [0.1, 0.1, 0.1, 9.0, np.nan, np.inf])
+    assert state.report()["surprises"] == 1 and (np.diff(locks[3:], axis=0) < 0).all()
 
 
 def test_the_control_locks_other_neurons():

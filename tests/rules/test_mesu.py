@@ -49,3 +49,12 @@ def test_bad_input_is_named():
     for name in ("prior", "window", "samples", "examples"):
         with pytest.raises(UsageError, match=f"{name}=0"):
             neuroml.mesu(LOSS, **{name: 0})
+
+
+@pytest.mark.parametrize("wrong", [jnp.nan, jnp.inf])
+def test_a_slope_that_is_not_finite_is_no_evidence(wrong, key):
+    tx, w = neuroml.mesu(LOSS, prior=0.5), jnp.zeros(3)
+    _, state = tx.update(w, tx.init(w), w, batch=jnp.ones(3), key=key)
+    _, after = tx.update(w, state, w, batch=jnp.array([1.0, wrong, 1.0]), key=key)
+    np.testing.assert_allclose(after.spread[1], state.spread[1], rtol=1e-4)  # it drifts, in a window of 1e5 batches
+    assert jnp.isfinite(after.spread).all() and (jnp.abs(after.spread - state.spread)[::2] > 1e-3).all()

@@ -224,3 +224,17 @@ def test_later_copies_of_a_donor_differ_more():
 def place_of_kernel():
     """Where the kernel of the first layer is among the leaves: it keys the noise."""
     return [path[-1].key for path, _ in jax.tree_util.tree_leaves_with_path(HURT["a"])].index("kernel")
+
+
+@pytest.mark.parametrize("wrong", [jnp.nan, jnp.inf])
+@pytest.mark.parametrize("choose", ["utility", "random"])
+def test_a_neuron_whose_answer_is_not_finite_neither_gets_nor_gives(choose, wrong):
+    tx = neuroml.nanotube(NAMES, every=1, choose=choose)
+    update = jax.jit(lambda activity, key: tx.update(STILL, tx.init(HURT), HURT, activity=activity, key=key)[1])
+    broken = {**WORDS["activity"], "b": WORDS["activity"]["b"].at[0, 3].set(wrong)}
+    for seed in range(10):
+        state = update(broken, jax.random.key(seed))
+        assert np.flatnonzero(state.renewed["first"]).tolist() == SILENT["first"]
+        assert state.donors["first"][3] == 3 and 3 not in state.donors["first"][jnp.array(SILENT["first"])]
+    none = {**broken, "b": jnp.zeros((1, 6)).at[0, 3].set(wrong)}
+    assert int(update(none, KEY).births) == len(SILENT["second"]), "there is nobody to give in the first population"

@@ -126,6 +126,23 @@ def test_noise_is_held_back_by_the_same_gate(key):
     assert abs(float(step["kernel"].std()) - 0.1) < 0.005  # no utility yet: half of it
 
 
+def test_a_gradient_that_is_no_number_leaves_the_utility_of_its_weight_as_it_was(key):
+    params, rule = init_params(), neuroml.upgd(noise=0.0, decay=0.5)
+    gradient = jax.tree.map(jnp.ones_like, params)
+    _, state = rule.update(gradient, rule.init(params), params, key=key)
+    broken = {**gradient, "head": {**gradient["head"], "kernel": gradient["head"]["kernel"].at[1, 2].set(jnp.nan)}}
+    _, after = rule.update(broken, state, params, key=key)
+    assert after.utility["head"]["kernel"][1, 2] == state.utility["head"]["kernel"][1, 2] != 0
+    step, after = rule.update(gradient, after, params, key=key)
+    assert np.isfinite(flat(step)).all() and np.isfinite(flat(after.utility)).all()
+
+
+def test_where_all_utilities_are_negative_nothing_is_held(key):
+    rule, w = neuroml.upgd(noise=0.0, decay=0.0), jnp.array([1.0, 2.0])
+    step, _ = rule.update(jnp.ones(2), rule.init(w), w, key=key)
+    assert step.tolist() == [1, 1]
+
+
 # --- decorrelation ---
 
 

@@ -130,3 +130,14 @@ def test_mistakes_are_named():
         neuroml.regrama(NAMES, network, choose="gradient")
     with pytest.raises(UsageError, match="regrama found no population between two layers"):
         neuroml.regrama({"a": NAMES["a"]}, network).init({"a": PARAMS["a"]})
+
+
+@pytest.mark.parametrize("wrong", [jnp.nan, jnp.inf])
+def test_a_neuron_whose_step_is_not_finite_is_spared_and_no_measure_of_the_others(wrong):
+    tx, updates = neuroml.regrama(NAMES, network, threshold=0.1, every=1), moves(1.0)
+    kernel = updates["a"]["kernel"]
+    with_kernel = lambda kernel: updates | {"a": updates["a"] | {"kernel": kernel}}
+    _, state = tx.update(with_kernel(kernel.at[0, 1].set(wrong)), tx.init(PARAMS), PARAMS, key=KEY)
+    assert np.flatnonzero(state.renewed["first"]).tolist() == [2]
+    _, state = tx.update(with_kernel(kernel.at[:, 1].set(0)), state, PARAMS, key=KEY)
+    assert np.flatnonzero(state.renewed["first"]).tolist() == [1, 2], "each period is judged anew"

@@ -98,3 +98,13 @@ def test_the_pull_goes_to_the_anchor():
 def test_an_interval_of_nothing_is_refused():
     with pytest.raises(UsageError, match="every=0"):
         neuroml.rwalk(1.0, every=0)
+
+
+def test_a_gradient_that_is_no_number_changes_no_score():
+    tx, params = neuroml.rwalk(1.0, decay=0.5), jnp.zeros(2)
+    state = tx.init(params)
+    for step, gradient in enumerate(([1.0, 1.0], [jnp.nan, 1.0], [1.0, jnp.inf], [1.0, 1.0])):
+        _, state = tx.update(jnp.array(gradient), state, params - step)
+    np.testing.assert_allclose(state.fisher, [0.875, 0.875])
+    state = neuroml.consolidate(state, params - 4.0)
+    assert np.isfinite(state.importance).all() and (state.score > 0).all()

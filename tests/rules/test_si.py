@@ -138,3 +138,11 @@ def test_no_importance_counts_more_than_the_ceiling_and_none_is_lost():
     jax.tree.map(lambda p, i: np.testing.assert_allclose(p, 4 * np.minimum(i, low), rtol=1e-5), capped, importance)
     assert float(cheaper) < float(penalty)
     jax.tree.map(lambda p, i: np.testing.assert_allclose(p, 4 * i, rtol=1e-5), pull, importance)
+
+
+def test_a_gradient_that_is_no_number_earns_nothing():
+    tx, params, here = neuroml.si(1.0), jnp.zeros(2), jnp.array([-0.5, -0.5])
+    _, state = tx.update(jnp.ones(2), tx.init(params), params)
+    _, state = tx.update(jnp.array([jnp.nan, 1.0]), state, here)
+    state = neuroml.consolidate(state._replace(damping=jnp.float32(1)), 2 * here)
+    np.testing.assert_allclose(state.importance, [0.25, 0.5])  # 0.5 a step, over 1 ** 2 + 1

@@ -148,3 +148,9 @@ def test_mistakes_are_named():
         neuroml.spectral_regularization(1.0, iterations=0)
     with pytest.raises(UsageError, match="spectral_regularization found no layer"):
         neuroml.spectral_regularization(1.0).init({"scale": jnp.ones(3)})
+
+
+def test_a_power_below_one_has_no_slope_at_a_kernel_of_zeros():
+    tx, params = neuroml.spectral_regularization(1.0, power=0.5), {"kernel": jnp.zeros((5, 3))}
+    pull, state = tx.update(params, tx.init(params), params)
+    assert (pull["kernel"] == 0).all() and float(state.penalty(params)) == 0.5

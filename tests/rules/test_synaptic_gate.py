@@ -69,3 +69,12 @@ def test_activities_that_do_not_fit_raise():
         gated({"head": GIVEN["head"]})
     with pytest.raises(UsageError, match="its inputs have 4 entries; `activity` there has 3"):
         gated(GIVEN | {"hidden": jnp.ones((8, 3))})
+
+
+@pytest.mark.parametrize("wrong", [jnp.nan, jnp.inf])
+def test_what_is_not_finite_has_a_gate_of_one_and_is_left_out_for_the_others(wrong):
+    broken = {"hidden": GIVEN["hidden"].at[0, 1].set(wrong), "head": GIVEN["head"].at[0, 2].set(wrong)}
+    chex.assert_trees_all_equal(gated(broken, strength=0.0), ONES)
+    before = np.insert(relative(np.delete(GIVEN["hidden"], 1, axis=1)), 1, 1)
+    between = np.insert(relative(np.delete(GIVEN["head"], 2, axis=1)), 2, 1)
+    np.testing.assert_allclose(gated(broken)["hidden"]["kernel"], np.outer(before, between), rtol=1e-5, atol=1e-7)

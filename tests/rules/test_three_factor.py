@@ -56,3 +56,9 @@ def test_a_loss_that_is_no_number_and_a_loss_of_zero_do_no_harm():
     assert float(state.mean) == 1.0
     zero, _ = steps(neuroml.three_factor(), gradients, [0.0, 0.0, 0.0, 0.0])
     assert np.isfinite(zero).all()
+
+
+def test_a_gradient_that_is_no_number_leaves_its_trace_as_it_was():
+    given, state = steps(neuroml.three_factor(0.5, decay=0.5), [[1.0, 1, 1], [np.nan, 1, np.inf], [1, 1, 1]], [1.0] * 3)
+    np.testing.assert_allclose(state.trace, [0.75, 0.875, 0.75])
+    assert np.isfinite(given[2]).all()
