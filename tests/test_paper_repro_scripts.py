@@ -98,7 +98,7 @@ def test_a_comparison_leaves_out_seeds_that_diverged_and_says_how_many_are_left(
 
 
 def test_neurogenesis_is_held_against_fixed_networks_growth_and_lots(tmp_path):
-    given = {"alive": 0.75, "by_lot": False, "pool": 4}
+    given = front.OURS
     rows = [record(*one, **PLAIN) for one in (("growth", 0, 0.5), ("growth", 1, 0.6))]
     rows += [record("neurogenesis", seed, 0.7, **given) for seed in range(2)] + [record("fixed", s) for s in range(2)]
     rows += [record("neurogenesis", seed, 0.4, **given | {"by_lot": True}) for seed in range(2)]
@@ -109,7 +109,7 @@ def test_neurogenesis_is_held_against_fixed_networks_growth_and_lots(tmp_path):
 
 
 def test_neurogenesis_is_held_against_the_least_fixed_network_of_as_many_bytes(tmp_path):
-    ours = {**record("neurogenesis", accuracy=0.7, alive=0.75, pool=4, by_lot=False), "bytes": 217_000}
+    ours = {**record("neurogenesis", accuracy=0.7, **front.OURS), "bytes": 217_000}
     ours = [ours, {**ours, "seed": 1}]
     fixed = [record("fixed", seed, hidden=(n, n)) for n in (100, 108, 109, 110) for seed in range(2)]
     told = growth_compare.lines(write(tmp_path / "a.jsonl", ours + fixed))

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 HOME = Path(__file__).parent / "results"
 PLAIN = {"when": "steps", "alive_percent": 50, "directions": "random", "imagines": True, "pairs": True}
 PLAIN |= {"youth_gain": 1.0, "apoptosis": 0.0, "where": "score", "sprouts": False, "maturity": 100.0}
-USUAL = {"growth": PLAIN, "neurogenesis": {"alive": 0.75, "by_lot": False, "told": True, "pool": 4}}
+OURS = {"alive": 0.75, "by_lot": False, "contexts": 0, "told": True, "pool": 4}
+USUAL = {"growth": PLAIN, "neurogenesis": OURS}
 DRAWN = ("fixed", "growth", "neurogenesis", "neurogenesis by_lot=True")  # all are printed
 INPUTS, OUTPUTS = 784, 10
 TICKS = (50_000, 100_000, 200_000, 500_000)

@@ -113,11 +113,13 @@ def test_a_layer_that_is_dead_is_replaced_whole_but_not_at_threshold_zero():
     jax.tree.map(np.testing.assert_array_equal, steps, STILL)
 
 
-def test_a_batch_that_is_not_finite_replaces_nobody_and_is_forgotten():
+def test_a_neuron_that_is_not_finite_is_spared_until_the_next_check_and_no_measure_of_the_others():
     tx = neuroml.redo(NAMES, network, threshold=0.5, every=1)
-    _, state = checked(tx, [answering([1.0, 1, 1, 1, 0, jnp.nan])])
-    assert int(state.births) == 0
-    assert int(checked(tx, [answering([1.0, 1, 1, 1, 0, 1])], state)[1].births) == 1
+    for wrong in (jnp.nan, jnp.inf):
+        _, state = checked(tx, [answering([1.0, 1, 1, 1, 0, wrong])])
+        assert state.renewed["first"].tolist() == [False] * 4 + [True, False]
+        assert checked(tx, [answering([1.0] * 5 + [0])], state)[1].renewed["first"].tolist() == [False] * 5 + [True]
+    assert int(checked(tx, [answering([jnp.nan] * 6)])[1].births) == 0
 
 
 def test_a_neuron_of_a_convolution_answers_at_every_place():
