@@ -31,6 +31,16 @@ def taught(learner, state, task, steps=30):
     return state, info
 
 
+def test_embeddings_are_drawn_apart_from_the_weights():
+    state = hard_attention(TASK, optax.adam(0.02), 4, ramp=10).init(jax.random.key(0))
+    kernels = [leaf.ravel() for leaf in jax.tree.leaves(state.params) if leaf.ndim == 2]
+    for rows in jax.tree.leaves(state.opt_state.embeddings):
+        for leaf in kernels:
+            size = min(rows.size, leaf.size)
+            alike = np.corrcoef(rows.ravel()[:size], leaf[:size])[0, 1]
+            assert size < 20 or abs(alike) < 0.7
+
+
 LEARNERS = {
     "hat": toy.compiled(hard_attention(TASK, optax.adam(0.02), 2, ramp=10)),
     "packnet": toy.compiled(packnet(TASK, optax.adam(0.02), dense_steps=15)),

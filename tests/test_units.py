@@ -81,3 +81,10 @@ def test_weights_are_summed_around_each_neuron():
     for j in range(5):
         np.testing.assert_allclose(entering["first"][j], np.abs(PARAMS["a"]["kernel"][:, j]).sum(), rtol=1e-6)
         np.testing.assert_allclose(leaving["first"][j], np.abs(PARAMS["b"]["kernel"][j]).sum(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 8, 100])
+def test_shuffled_each_neuron_has_the_value_of_another_one(size):
+    own, given = jnp.arange(size), units.in_order(jnp.arange(size), True)
+    assert sorted(given.tolist()) == own.tolist() and (size == 1 or not (given == own).any())
+    np.testing.assert_array_equal(units.in_order(own, False), own)

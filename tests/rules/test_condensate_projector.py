@@ -270,3 +270,9 @@ def test_vmap_over_the_scale():
 def test_a_share_above_one_is_refused(name):
     with pytest.raises(UsageError, match=f"{name}=1.5 must not be above 1"):
         neuroml.condensate_projector(**{name: 1.5})
+
+
+def test_all_is_kept_however_sums_are_rounded():
+    axes, _ = jnp.linalg.qr(jax.random.normal(KEY, (50, 50)))
+    x = (axes * jnp.sqrt(50 * jnp.logspace(3, -4, 50))).T
+    assert (after(neuroml.condensate_projector(), x, params=square(50)).layers[""].energy > 0).all()
