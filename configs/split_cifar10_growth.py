@@ -5,8 +5,8 @@
 Three convolutions and a dense layer of 256 neurons, SGD, batches of 32; condensates protect the inputs of earlier tasks
 in every layer. `growth` begins with half of the dense layer, and bears the rest at fixed steps.
 
-Not tuned, not run and not timed yet. In the trials of `split_cifar10` the projector was better the softer its ridge, up to
-the edge at .3 (13.6 % on held-out images, where naive has 16.4), so the grid begins there.
+Not tuned, not run and not timed yet. In the trials of `split_cifar10` the projector was better the softer its ridge,
+up to the edge at .3 (13.6 % on held-out images, where naive has 16.4), so the grid begins there.
 """
 
 import dataclasses
