@@ -73,7 +73,7 @@ def _first(found: Any) -> str:
 
 def _neurogenesis(at: Situation, given: Settings) -> Learner:
     if not given["told"] and not given["consolidates"]:
-        raise UsageError("told=False says who consolidates, and with consolidates=False nobody does. Drop told=False.")
+        raise UsageError("told=False says who consolidates, and with consolidates=False nobody does. Drop one of them.")
     own = {"alive": given["alive"], "radius": given["radius"]}
     room = int(given["contexts"]) or at.tasks  # 0: as many as there are tasks, so that all are born by the last
     own |= {"contexts": room, "by_lot": bool(given["by_lot"]), "activity": True}
