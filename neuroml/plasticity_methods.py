@@ -90,8 +90,13 @@ def _homeostasis(at: Situation, given: Settings) -> Learner:
     return _adapting(at, given, _balanced(at, given, optax.chain(surprise, weight_clipping(given["bound"]))))
 
 
+def _protection(given: Settings) -> optax.GradientTransformationExtraArgs:
+    """The projector, whose strength has a name of its own beside that of decorrelation."""
+    return projector_rule({**given, "strength": given["protection"]})
+
+
 def _protected(at: Situation, given: Settings) -> Callable[[Task], Learner]:
-    return _balanced(at, given, projector_rule({**given, "strength": given["protection"]}))
+    return _balanced(at, given, _protection(given))
 
 
 def _condensate_homeostasis(at: Situation, given: Settings) -> Learner:
@@ -99,7 +104,7 @@ def _condensate_homeostasis(at: Situation, given: Settings) -> Learner:
 
 
 def _condensate_shell(at: Situation, given: Settings) -> Learner:
-    plain = optax.chain(at.optimizer, projector_rule({**given, "strength": given["protection"]}))
+    plain = optax.chain(at.optimizer, _protection(given))
     core = _protected(at, given) if given["balanced"] else lambda task: make_learner(task, plain, activity=True)
     shell = _balanced(at, given, optax.scale(given["speed"]))
     return _adapting(at, given, lambda task: shelled(core(task), shell(task), start=given["start"]))

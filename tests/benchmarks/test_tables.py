@@ -1,28 +1,16 @@
 import math
 
 import pytest
+import toy_results
 
 from benchmarks import results, suite, summaries, tables
 from neuroml.errors import DataError, UsageError
 
 
-def record(method="ewc", seed=0, accuracy=0.75, forgetting=0.25, scenario="class", **other):
-    config = {"protocol": {"scenario": scenario}, **other.pop("config", {})}
-    return {
-        "suite": "split_mnist",
-        "data": "mnist",
-        "scenario": scenario,
-        "method": method,
-        "seed": seed,
-        "config": config,
-        "config_hash": results.config_hash(config),
-        "diverged": None,
-        "metrics": {"accuracy": accuracy, "forgetting": forgetting},
-        "bytes": 1_234_567,
-        "flops": 2.5e9,
-        "seconds": 12.34,
-        **other,
-    }
+def record(*given, scenario="class", config=None, **other):
+    config = {"protocol": {"scenario": scenario}, **(config or {})}
+    cost = {"bytes": 1_234_567, "flops": 2.5e9, "seconds": 12.34}
+    return toy_results.record(*given, scenario=scenario, config=config, **cost | other)
 
 
 def rows(*records):
