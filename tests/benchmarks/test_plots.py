@@ -5,11 +5,12 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
+import toy_results
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from PIL import Image
 
-from benchmarks import online_plots, plots, results
+from benchmarks import online_plots, plots
 from benchmarks.canvas import canvas
 from benchmarks.statistics import mean_interval
 from benchmarks.styles import BOUNDS, COLOURS, MARKERS, METHODS, method_style
@@ -21,18 +22,8 @@ THREE = [[0.9, 0.1, 0.0], [0.7, 0.9, 0.0], [0.6, 0.6, 0.9]]  # seen so far: 0.9,
 
 def record(method="ewc", seed=0, accuracy=THREE, scenario="class", **other):
     config = {"protocol": {"scenario": scenario}, "hyperparameters": other.pop("hyperparameters", {})}
-    return {
-        "suite": "split_mnist",
-        "data": "mnist",
-        "scenario": scenario,
-        "method": method,
-        "seed": seed,
-        "config": config,
-        "config_hash": results.config_hash(config),
-        "accuracy": accuracy,
-        "diverged": None,
-        **other,
-    }
+    made = toy_results.record(method, seed, config=config, scenario=scenario)
+    return {**made, "accuracy": accuracy, **other}
 
 
 @pytest.fixture
