@@ -101,7 +101,8 @@ def by_steps(
 ) -> tuple[Row, float, float]:
     """Runs a Python loop of compiled steps, seeds one after the other or in one batch; returns what `in_one` does."""
     width = keys.size if seeds_mode == "vmap" else 1
-    programs = _programs(experiment, Shapes.of((keys[:1], jax.tree.map(lambda leaf: leaf[:1], settings), data)))
+    one = Shapes.of((keys[:1], jax.tree.map(lambda leaf: leaf[:1], settings), data))
+    programs = _programs(experiment, one, seeds_mode == "vmap")
     start = time.perf_counter()
     parts = []
     for first in range(0, keys.size, width):
@@ -113,18 +114,32 @@ def by_steps(
 
 
 @functools.lru_cache(maxsize=8)
-def _programs(experiment: Experiment, shapes: Shapes) -> "_Programs":
-    return _Programs(experiment, shapes)
+def _programs(experiment: Experiment, shapes: Shapes, batched: bool) -> "_Programs":
+    return _Programs(experiment, shapes, jax.vmap if batched else _alone)
+
+
+def _alone(function: Callable, in_axes: Any, out_axes: Any) -> Callable:
+    """As `jax.vmap` over a batch of one, where a `lax.cond` would compute both of its branches."""
+
+    def mapped(change, axes, trees):
+        one = lambda axis, tree: tree if axis is None else jax.tree.map(change, tree)
+        return jax.tree.map(one, axes, trees, is_leaf=lambda axis: axis is None)
+
+    def of_one(*arguments):
+        found = function(*mapped(lambda leaf: leaf[0], in_axes, arguments))
+        return mapped(lambda leaf: leaf[None], out_axes, found)
+
+    return of_one
 
 
 class _Programs:
     """The pieces of an experiment, each compiled for a batch of runs; the data set is never copied for a run."""
 
-    def __init__(self, experiment: Experiment, shapes: Shapes):
+    def __init__(self, experiment: Experiment, shapes: Shapes, batch: Callable):
         stream, _ = jax.eval_shape(experiment.begin, *one_run(experiment), shapes.restored()[2])
         axes = dataclasses.replace(jax.tree.map(lambda _: 0, stream), data=None)
         options = {"compiler_options": _compiler_options()}
-        compiled = lambda f, i, o, **more: jax.jit(jax.vmap(f, in_axes=i, out_axes=o), **options, **more)
+        compiled = lambda f, i, o, **more: jax.jit(batch(f, in_axes=i, out_axes=o), **options, **more)
         self.begin = compiled(experiment.begin, (0, 0, None), (axes, 0))
         self.order = compiled(experiment.order, (0, axes, None), (None, 0, 0))
         self.step = compiled(experiment.step, (0, axes, None, 0, (None, 0, 0)), 0, donate_argnums=3)
