@@ -20,7 +20,7 @@ suite = dataclasses.replace(
     methods=("fixed", "growth"),
     hyperparameters={
         "fixed": {"learning_rate": 0.1, "scale": 10.0},
-        "growth": {"learning_rate": 0.1, "scale": 10.0, "number": 8.0, "patience": 50.0},
+        "growth": {"learning_rate": 0.1, "scale": 10.0, "number": 32.0, "patience": 50.0},
     },
     options={
         "fixed": {"consolidates": True},

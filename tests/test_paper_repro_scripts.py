@@ -19,7 +19,7 @@ from paper_repro.buzzega_2020_rotated import angles
 from paper_repro.condensates import ablation, frontier, phase_diagram
 from paper_repro.condensates import compare as condensate_compare
 from paper_repro.growth import compare as growth_compare
-from paper_repro.growth import course, front, zeros
+from paper_repro.growth import course, front, ridges, zeros
 from paper_repro.growth import raster as growth_raster
 from paper_repro.plasticity import ablation as plasticity_ablation
 from paper_repro.plasticity import compare as plasticity_compare
@@ -27,7 +27,7 @@ from paper_repro.plasticity import raster, speed
 from paper_repro.repair import compare as repair_compare
 from paper_repro.repair import curves, trials
 
-SEEDED = (ablation, frontier, phase_diagram, plasticity_ablation, curves, zeros)
+SEEDED = (ablation, frontier, phase_diagram, plasticity_ablation, curves, ridges, zeros)
 WRITING = (*SEEDED, raster, speed, growth_raster, front, course, trials, angles)
 
 
@@ -157,6 +157,32 @@ def test_zeros_runs_only_what_its_file_lacks_and_all_of_it_for_another_number_of
     assert ran[every:] == [(25, "growth")]
     zeros.work(2, tmp_path)
     assert len(ran) == 2 * every + 1
+
+
+def test_ridges_runs_only_what_its_file_lacks(tmp_path, monkeypatch):
+    ran = []
+    found = {"accuracy": [60.0], "learnt": [70.0]}
+    monkeypatch.setattr(ridges, "trial", lambda data, width, *rest: (ran.append((width, *rest[:2])), found)[1])
+    monkeypatch.setattr(ridges.sources, "load", lambda name: load("digits"))
+    ridges.work(1, tmp_path)
+    every = len(ran)
+    kept = json.loads((tmp_path / "ridges.json").read_text())
+    del kept["found"]["50"]["fixed"]["1.2"]
+    (tmp_path / "ridges.json").write_text(json.dumps(kept))
+    ridges.work(1, tmp_path)
+    assert every == len(set(ran)) == 2 * 4 * 2 and ran[every:] == [(50, "fixed", 1.2)]
+
+
+def test_one_bar_for_all_is_that_of_no_repair():
+    curves = {"none": [[0.8, 0.8, 0.2, 0.7, 0.8]], "weak": [[0.4, 0.4, 0.1, 0.4, 0.4]], "good": [5 * [0.8]]}
+    recovery = {"steps_before": 20, "window": 10, "online_accuracy": curves}
+    assert repair_compare.one_bar(recovery) == {"none": {0: 30.0}, "weak": {0: None}, "good": {0: 10.0}}
+
+
+def test_old_tasks_are_those_before_the_injured_one_when_that_ends():
+    protocol = {"injury_at": 3125, "examples": 20000, "batch_size": 16}
+    accuracy = [[0.9, 0, 0, 0], [0.8, 0.9, 0, 0], [0.6, 0.8, 0.9, 0], [0.1, 0.1, 0.1, 0.1]]
+    assert repair_compare.old_tasks({"config": {"protocol": protocol}, "accuracy": accuracy}) == pytest.approx(70.0)
 
 
 def test_what_lost_neurons_and_synapses_is_not_compared_as_if_it_had_lost_neurons_alone(tmp_path, monkeypatch):

@@ -2,23 +2,28 @@
 
     python -m paper_repro.repair.compare
 
-Differences in batches until 95 % of the accuracy before the injury, and in accuracy on all tasks at the end, in points,
-with 95 % intervals and the p value of Student's paired t-test, not corrected for the number of comparisons. A seed on
-which either did not recover, or diverged, is left out; how many are left is said.
+Differences in batches until 95 % of the accuracy before the injury (`recovery_steps`), in accuracy on all tasks at the
+end, and on the tasks before the injured one when that ends (`old_tasks`), in points, with 95 % intervals and the p
+value of Student's paired t-test, not corrected for the number of comparisons. A seed on which either did not recover,
+or diverged, is left out; how many are left is said. Last, from `recovery.json`, the batches until 95 % of what *no
+repair* had before the injury, one bar for all: a method that learnt less well before it has a lower bar of its own.
 """
 
 import itertools
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from benchmarks import results
 from neuroml.methods import methods
 from paper_repro import comparing, scripts
 
 HOME = Path(__file__).parent / "results"
-METRICS = ("recovery_steps", "accuracy")
+METRICS = ("recovery_steps", "accuracy", "old_tasks")
 SHARES = [("injury", size) for size in (0.05, 0.2, 0.5, 0.8)] + [("severed", size) for size in (0.2, 0.5, 0.8)]
 
 
@@ -41,6 +46,7 @@ NANOTUBE, RIVALS = Row("", "nanotube", USUAL), [Row("", name) for name in ("none
 PARTS = [Row("parts", "nanotube", USUAL | changed) for changed in CHANGES]
 PAIRS = [
     *((NANOTUBE, other) for other in (*RIVALS, Row("parts", "random_rebirth", {"every": 20}))),
+    *((rival, RIVALS[0]) for rival in RIVALS[1:]),
     (NANOTUBE, Row("controls", "nanotube", USUAL)),
     *((part, NANOTUBE) for part in PARTS),
     *((PARTS[-1], other) for other in RIVALS[:2]),
@@ -57,7 +63,30 @@ def values(row: Row, share: tuple[str, float], metric: str) -> dict[int, float |
     records = results.latest(results.read(HOME / row.folder / "injury_recovery.domain.jsonl"))
     mine = [record for record in records if holds(record, row) and injury_of(record) == {share[0]: share[1]}]
     groups = comparing.by_name(mine, lambda record: f"{row}, {share[0]} {share[1]}")
-    return comparing.values(itertools.chain(*groups.values()), metric)
+    records = list(itertools.chain(*groups.values()))
+    if metric == "old_tasks":
+        return {record["seed"]: None if record["diverged"] else old_tasks(record) for record in records}
+    return comparing.values(records, metric)
+
+
+def old_tasks(record: results.Record) -> float:
+    """Returns the accuracy on the tasks before the injured one, in %, when that one ends."""
+    protocol = record["config"]["protocol"]
+    injured = protocol["injury_at"] // (protocol["examples"] // protocol["batch_size"])
+    return 100 * float(np.mean(record["accuracy"][injured][:injured]))
+
+
+def one_bar(recovery: Mapping[str, Any]) -> dict[str, dict[int, float | None]]:
+    """Returns, for each method, {seed: batches until 95 % of what no repair had before}; None if it stays below.
+
+    A mean of `window` batches is what is compared, so that `window` is the least.
+    """
+    curves = {name: np.array(rows, float) for name, rows in recovery["online_accuracy"].items()}
+    first, window = recovery["steps_before"] // recovery["window"], recovery["window"]
+    bar = 0.95 * curves["none"][:, :first].mean(1, keepdims=True)
+    back = {name: rows[:, first:] >= bar for name, rows in curves.items()}
+    when = lambda row: float(window * (row.argmax() + 1)) if row.any() else None
+    return {name: dict(enumerate(map(when, rows))) for name, rows in back.items()}
 
 
 def holds(record: results.Record, row: Row) -> bool:
@@ -77,6 +106,12 @@ def work() -> None:
     for share, metric, (one, other) in itertools.product(SHARES, METRICS, PAIRS):
         if found := comparing.compared(values(one, share, metric), values(other, share, metric)):
             print(f"{share[0]} {share[1]}, {metric}: {one} - {other} = {found}")
+    recovery = json.loads((HOME / "recovery.json").read_text())
+    found = one_bar(recovery)
+    for name, steps in found.items():
+        mean = np.mean([value for value in steps.values() if value is not None])
+        less = comparing.compared(steps, found["none"])
+        print(f"injury {recovery['injury']}, one bar: {name} {mean:.0f}, less that of none: {less}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
