@@ -1,11 +1,12 @@
 """Split CIFAR-10 in one pass, class-incremental, by a convolutional network that keeps: whole, or growing.
 
-    python -m benchmarks run split_cifar10_growth --seeds 2
+    python -m benchmarks run split_cifar10_growth --seeds 3
 
 Three convolutions and a dense layer of 256 neurons, SGD, batches of 32; condensates protect the inputs of earlier tasks
 in every layer. `growth` begins with half of the dense layer, and bears the rest at fixed steps.
 
-5 minutes a seed on one CPU core. To expect: TODO
+5 minutes a seed and method on one CPU core. To expect, in %: 16.5 and 18, the last two classes and none of the others;
+on one seed of three both end at chance (10). Four trials each, on all tasks of one tuning seed.
 """
 
 import dataclasses

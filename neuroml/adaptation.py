@@ -12,6 +12,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from neuroml import core
+
 
 class AdaptationState(NamedTuple):
     """What is known of each input."""
@@ -49,14 +51,17 @@ def make(
 
     Args:
       decay: of mean and variance, in [0, 1); 0.99 looks back about 100 updates.
-      epsilon: added to the variance, in squared units of x: inputs that hardly vary stay small.
-      largest: bound of what comes out.
-      shift: in standard deviations (with sqrt(epsilon) added); infinite never anneals anew.
-      short_decay: of the short mean.
+      epsilon: added to the variance, in squared units of x, >= 0: inputs that hardly vary stay small.
+      largest: bound of what comes out, > 0.
+      shift: in standard deviations (with sqrt(epsilon) added), >= 0; infinite never anneals anew.
+      short_decay: of the short mean, in [0, 1).
 
     Returns:
       An `Adaptation`. `update` leaves out inputs that are not finite, or too large to be squared: those entries keep
       their state.
+
+    Raises:
+      UsageError: a number outside its range.
 
     Reference:
       Streaming normalization with annealed rates: Elsayed, Vasan, Mahmood 2024, "Streaming deep reinforcement learning
@@ -69,6 +74,9 @@ def make(
     >>> norm.apply(state, jnp.array([[3.0, 5.0]])).round(1).tolist()
     [[1.0, 0.0]]
     """
+    given = {"decay": decay, "short_decay": short_decay, "epsilon": epsilon, "largest": largest, "shift": shift}
+    decays, bounds = dict.fromkeys(("decay", "short_decay"), "[0, 1)"), {"largest": "(0, inf]", "shift": "[0, inf]"}
+    core.require_ranges("streaming normalization", given, **decays, **bounds, epsilon="[0, inf)")
 
     def init(shape):
         zero = jnp.zeros(shape)

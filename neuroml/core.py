@@ -18,11 +18,13 @@ The functions `consolidate`, `penalty`, `report` and `describe` below find every
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from neuroml import _nnx
@@ -153,6 +155,30 @@ def live(state: Any, **hyperparameters: Any) -> Any:
     """
     given = {name: value for name, value in hyperparameters.items() if isinstance(value, jax.Array)}
     return state._replace(**{name: value.astype(getattr(state, name).dtype) for name, value in given.items()})
+
+
+def require_ranges(who: str, given: Mapping[str, Any], **ranges: str) -> None:
+    """Refuses numbers in `given` outside their ranges; NaN lies in none.
+
+    Python's, NumPy's and JAX's scalars are checked. A tracer, as in a sweep, and an array of several numbers pass.
+
+    Raises:
+      UsageError: a number lies outside its range.
+
+    >>> require_ranges("upgd", {"noise": 0.1, "decay": 1.0}, noise="[0, inf)", decay="[0, 1)")
+    Traceback (most recent call last):
+    ...
+    neuroml.errors.UsageError: upgd needs a `decay` in [0, 1), but decay=1.0.
+    """
+    for name, bounds in ranges.items():
+        value = given[name]
+        if isinstance(value, jax.core.Tracer) or np.ndim(value):
+            continue
+        low, high = map(float, bounds[1:-1].split(","))
+        above = low < value if bounds[0] == "(" else low <= value
+        below = value < high if bounds[-1] == ")" else value <= high
+        if not (above and below):
+            raise UsageError(f"{who} needs a `{name}` in {bounds}, but {name}={value}.")
 
 
 def leaf(value: Any, dtype: Any = jnp.float32) -> jax.Array:

@@ -152,6 +152,11 @@ def twins(fresh: Any, found: Mapping[str, units.Units], born: Mapping[str, Bool[
 def spare_young(opt_state: Any, wiring: Any, importance: Any) -> Any:
     """Returns importance that leaves out young neurons: what they know is not settled, and is not consolidated yet.
 
+    This frees the young; it does not hold what is old. A neuron born in a later task answers earlier inputs, too,
+    through outgoing weights whose importance is zero, so that with rules that weigh each weight, such as `neuroml.ewc`
+    or `neuroml.si`, what was consolidated is not held: see `neuroml.growth`. `neuroml.imagining` fills this gap, for
+    the projector only.
+
     Args:
       opt_state: any Optax state with `neuroml.growth` inside.
       wiring: names of the axes of the weights.

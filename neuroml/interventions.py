@@ -25,7 +25,9 @@ class IntervenedState(NamedTuple):
     record: jax.Array  # what `recorded` saw; else empty
 
 
-def injured(inner: Learner, wiring: Callable[[Any], Any], share: Share, at: int, *, part: str = "neurons") -> Learner:
+def injured(
+    inner: Learner, wiring: Callable[[Any], Any] | None, share: Share, at: int, *, part: str = "neurons"
+) -> Learner:
     """Destroys a share of a learner's neurons or synapses, others for each key, or chosen ones, before its step `at`.
 
     What is destroyed becomes zero. So do the optimizer's moments there in a learner of `make_learner` and in all that
@@ -38,7 +40,8 @@ def injured(inner: Learner, wiring: Callable[[Any], Any], share: Share, at: int,
 
     Args:
       inner: any learner whose weights have names.
-      wiring: `(params) -> names of the axes`, such as `network.wiring`.
+      wiring: `(params) -> names of the axes`, such as `network.wiring`. Neurons without a name are spared: so are the
+        channels of `neuroml.cnn`, which flattens the image.
       share: how much of it, in [0, 1]; 0 changes nothing. Or which neurons, as `lesion` takes them.
       at: the step, counted from 0 over the whole stream.
       part: "neurons" or "synapses".
@@ -47,13 +50,14 @@ def injured(inner: Learner, wiring: Callable[[Any], Any], share: Share, at: int,
       A `Learner` that does all that `inner` does.
 
     Raises:
-      UsageError: `at` is negative; at the first step, what `lesion` refuses.
+      UsageError: `at` is negative, or no wiring; at the first step, what `lesion` refuses.
     """
+    named = _named(wiring)
     if at < 0:
         raise UsageError(f"at={at} must be a step of the stream, counted from 0.")
 
     def harm(state, key):
-        hurt = lesion(wiring(state.params), state.params, share, jax.random.fold_in(key, at), part=part)
+        hurt = lesion(named(state.params), state.params, share, jax.random.fold_in(key, at), part=part)
         return inner.destroy(state, hurt)
 
     def step(state, batch, key, count):
@@ -65,7 +69,7 @@ def injured(inner: Learner, wiring: Callable[[Any], Any], share: Share, at: int,
 
 def clamped(
     inner: Learner,
-    wiring: Callable[[Any], Any],
+    wiring: Callable[[Any], Any] | None,
     population: str,
     neurons: Any,
     value: ArrayLike,
@@ -75,8 +79,12 @@ def clamped(
     """Holds what some neurons say at one value while others learn, as light does in optogenetics.
 
     From step `start` until before step `stop` the neurons' incoming weights are zero and their bias is `value`, which
-    then goes through the activation function. What they had learnt is theirs again afterwards, unchanged. Tests within
-    that time see them clamped, too.
+    then goes through the activation function. Afterwards their incoming weights and bias are those from before the
+    hold. Tests within that time see them clamped, too.
+
+    Outgoing weights belong to who reads them, and go on learning. So a rule that replaces or repairs neurons, such as
+    `neuroml.redo`, `neuroml.nanotube` or `neuroml.schwann`, takes those of held neurons that seem silent. The optimizer
+    is not held either: moments gathered meanwhile make the first free steps, under Adam as large as those of others.
 
     Args:
       inner: any learner whose weights have names.
@@ -91,14 +99,15 @@ def clamped(
       A `Learner` that does all that `inner` does.
 
     Raises:
-      UsageError: a time that does not end after it begins; at the first step, an unknown population, a neuron that it
-        does not have, a layer without a bias, or a normalization of the neurons.
+      UsageError: a time that does not end after it begins, or no wiring; at the first step, an unknown population, a
+        neuron that it does not have, a layer without a bias, or a normalization of the neurons.
     """
+    named = _named(wiring)
     if not 0 <= start < stop:
         raise UsageError(f"start={start} and stop={stop}: neurons are held from step `start` until before `stop`.")
 
     def hold(params, count):
-        names = wiring(params)
+        names = named(params)
         found = units.find(names, params)
         _check_clamp(found, names, params, population, neurons)
         which = jnp.zeros(found[population].size, bool).at[jnp.asarray(neurons)].set(True)
@@ -113,6 +122,15 @@ def clamped(
         return after._replace(params=kept), info
 
     return _around(inner, step, lambda state, count: state._replace(params=hold(state.params, count)[0]))
+
+
+def _named(wiring: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
+    if wiring is None:
+        raise UsageError(
+            "this network has no names of neurons (its wiring is None): give it "
+            "`network._replace(wiring=lambda params: neuroml.wiring.chain(params, [...]))`."
+        )
+    return wiring
 
 
 def _check_clamp(found: Any, names: Any, params: Any, population: str, neurons: Any) -> None:
@@ -148,7 +166,8 @@ def recorded(inner: Learner, task: Task, population: str, steps: int, *, every: 
       A `Learner`. After a run the answers are `state.opt_state.record`, [steps, neurons], NaN where nothing was seen.
 
     Raises:
-      UsageError: no room, `every` below 1, or a learner that does not say; at `init`, an unknown population.
+      UsageError: no room, `every` below 1, a learner that does not say, or a network without wiring; at `init`, an
+        unknown population.
     """
     if steps < 1 or every < 1:
         raise UsageError(f"steps={steps} and every={every} must be at least 1.")
@@ -157,11 +176,10 @@ def recorded(inner: Learner, task: Task, population: str, steps: int, *, every: 
             f"this learner does not say what population {population!r} answers: it has no `capture`. Those of "
             "`make_learner`, and all that are made around one, have it."
         )
-    capture = inner.capture
+    capture, named = inner.capture, _named(task.network.wiring)
 
     def watched(params) -> dict[str, units.Units]:
-        name = task.network.wiring
-        found = {} if name is None else units.find(name(params), params)
+        found = units.find(named(params), params)
         if population not in found:
             raise unknown("population between two layers", population, found)
         return {population: found[population]}

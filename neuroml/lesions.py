@@ -12,7 +12,6 @@ from jaxtyping import Array, PRNGKeyArray
 
 from neuroml import surgery, units
 from neuroml.errors import UsageError, unknown
-from neuroml.wiring import by_path
 
 PARTS = ("neurons", "synapses")
 
@@ -27,6 +26,7 @@ def lesion(wiring: Any, params: Any, share: Share, key: PRNGKeyArray, *, part: s
       params: the weights.
       share: of the neurons of each population between two layers, rounded; or of all synapses, on average. Or which
         neurons, by number, of some populations by name: `{"hidden": [0, 7]}`. With a neuron goes what normalizes it.
+        Only neurons that have names: channels before a flattened image, as in `neuroml.cnn`, have none and are spared.
       key: chooses them where only their share is given.
       part: "neurons", with all that enters and leaves them; or "synapses", each weight of a kernel by itself.
 
@@ -74,10 +74,7 @@ def _lesion_of(chosen: Mapping[str, Any], wiring: Any, params: Any, part: str) -
 def _parts(wiring: Any, params: Any, chosen: Mapping[str, Array]) -> Any:
     """Returns which weights enter or leave chosen neurons, or normalize them: one that does makes the dead answer."""
     found = units.find(wiring, params)
-    alone = units.of_no_layer(wiring, params, found)
-    leaves, structure = jax.tree.flatten(surgery.touched(found, params, chosen))
-    own = [chosen.get(alone.get(path, "")) for path in by_path(params)]
-    return structure.unflatten([hit if mine is None else mine for hit, mine in zip(leaves, own, strict=True)])
+    return surgery.touched(found, params, chosen, wiring)
 
 
 def check_neurons(found: Mapping[str, units.Units], population: str, neurons: Any) -> None:

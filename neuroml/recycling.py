@@ -61,15 +61,19 @@ def step(
     *,
     every: int,
     choose: str,
+    wiring: Any = None,
 ) -> tuple[Any, RecyclingState]:
-    """Adds the neurons' signals to their sums; every so many updates, replaces those far below the mean sum."""
+    """Adds the neurons' signals to their sums; every so many updates, replaces those far below the mean sum.
+
+    With the names of the axes, `wiring`, what belongs to neurons and to no layer is replaced, too (`surgery.pull`).
+    """
     state = heard(state, signal)
 
     def check(steps, state):
         birth, draw = jax.random.split(key)
         chosen = units.by_lot(draw, failing(state)) if choose == "random" else failing(state)
         share = {name: which.astype(jnp.float32) for name, which in chosen.items()}
-        return surgery.pull(found, steps, params, fresh(birth), share), checked(state, chosen)
+        return surgery.pull(found, steps, params, fresh(birth), share, wiring=wiring), checked(state, chosen)
 
     # `every` is no leaf: the count is the same in all runs of a `vmap`, where this so remains a branch.
     return jax.lax.cond(state.count % every == 0, check, waiting, updates, state)

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from neuroml import projection, vitals
+from neuroml import core, projection, vitals
 from neuroml.errors import UsageError, unknown
 
 
@@ -36,7 +36,7 @@ def activity_rate(activity: Any, target: ArrayLike, *, layers: Sequence[str] | N
       A scalar >= 0, to be made small.
 
     Raises:
-      UsageError: a negative target; an activity without layers, or a path that it does not have.
+      UsageError: a target below 0; an activity without layers, or a path that it does not have.
 
     Reference:
       The set-point of firing rates, Turrigiano 2008, "The self-tuning neuron: synaptic scaling of excitatory synapses",
@@ -46,8 +46,7 @@ def activity_rate(activity: Any, target: ArrayLike, *, layers: Sequence[str] | N
     >>> float(activity_rate({"a": h, "head": h}, target=0.5, layers=["head"]))
     0.125
     """
-    if isinstance(target, float | int) and target < 0:
-        raise UsageError(f"target={target} must be at least 0: it is the mean magnitude of a neuron's answers.")
+    core.require_ranges("activity_rate", {"target": target}, target="[0, inf)")
     return _mean([jnp.mean((jnp.abs(rows).mean(0) - target) ** 2) for rows in _rows(activity, layers)])
 
 

@@ -10,6 +10,17 @@ import optax
 from neuroml import core, surgery, units
 from neuroml.errors import UsageError
 
+# States of Optax that hold weights, not moments: the weights at the start, or those of a sequence beside the network's.
+HOLDING_WEIGHTS = (
+    "COCOBState",
+    "DoGState",
+    "DoWGState",
+    "MadgradState",
+    "MechanicState",
+    "ProdigyState",
+    "ScheduleFreeState",
+)
+
 
 class RenewalState(NamedTuple):
     """State of `renewal`."""
@@ -31,7 +42,8 @@ def renewal(
     gradient Adam's first steps of a new weight are three to six times its usual ones, since moments that start again at
     zero are not corrected again. Where the rule says whose weights a neuron got (`donors`, as `neuroml.nanotube` does),
     its moments are those of its donor, and outgoing weights are held to a share as small as theirs. What a projector
-    holds of inputs stays as it was.
+    holds of inputs stays as it was. The rule is given what `base` is given, too, as the word `gradients`: `regrama` and
+    `partial_resets` judge neurons by it.
 
     Args:
       base: what makes the steps: `optax.adam(1e-3)`, or a chain.
@@ -42,8 +54,9 @@ def renewal(
       A transformation in the place of `optax.chain(base, rule)`; with plain SGD, which keeps no moments, the same.
 
     Raises:
-      UsageError: at `init`, for a rule that replaces nothing, and for an optimizer with moments of another shape than
-        their weights, such as `optax.adafactor`.
+      UsageError: at `init`, for a rule that replaces nothing, for an optimizer with moments of another shape than
+        their weights, such as `optax.adafactor`, and for one that holds weights, such as
+        `optax.contrib.schedule_free`: to clear those would draw the new weights to zero.
 
     >>> import neuroml
     >>> params = {"a": {"kernel": jnp.ones((2, 3))}, "b": {"kernel": jnp.ones((3, 1))}}
@@ -62,23 +75,34 @@ def renewal(
                 f"renewal needs a rule that replaces neurons, such as cbp, and not {type(known).__name__}."
             )
         state = base.init(params)
+        _refuse_weights(state)
         _require_moments(base, state, params)
         return RenewalState(state, known)
 
     def update(updates, state, params, **words):
-        updates, kept = inner.update(updates, state.base, params, **words)
-        updates, rest = last.update(updates, state.rule, params, **words)
+        steps, kept = inner.update(updates, state.base, params, **words)
+        updates, rest = last.update(steps, state.rule, params, **{"gradients": updates, **words})
         after: Any = rest
         some = jnp.any(jnp.array([which.any() for which in after.renewed.values()]))
         found = units.find(wiring, params)
+        gone = lambda: surgery.touched(found, params, after.renewed, wiring)
         renew = (
-            (lambda old: _shared(base, old, found, params, after.donors, after.drive))
+            (lambda old: _shared(base, old, found, params, after.donors, after.drive, wiring))
             if hasattr(after, "donors")
-            else (lambda old: _cleared(base, old, params, updates, surgery.touched(found, params, after.renewed)))
+            else (lambda old: _cleared(base, old, params, updates, gone()))
         )
         return updates, RenewalState(jax.lax.cond(some, renew, lambda old: old, kept), after)
 
     return core.rule(init, update)
+
+
+def _refuse_weights(state: Any) -> None:
+    holds = lambda node: type(node).__name__ in HOLDING_WEIGHTS
+    for node in filter(holds, jax.tree.leaves(state, is_leaf=holds)):
+        raise UsageError(
+            f"renewal clears moments, and the {type(node).__name__} of this optimizer holds weights, to which it would "
+            "draw new ones: take another, such as optax.adam."
+        )
 
 
 def _require_moments(base: optax.GradientTransformation, state: Any, params: Any) -> None:
@@ -104,12 +128,12 @@ def _cleared(base: optax.GradientTransformation, state: Any, params: Any, update
     return _begun(_as_declared(state, cleared, anchored), gone)
 
 
-def _shared(base: Any, state: Any, found: Any, params: Any, donors: Any, drive: Any) -> Any:
+def _shared(base: Any, state: Any, found: Any, params: Any, donors: Any, drive: Any, wiring: Any) -> Any:
     """Returns the moments of each neuron's donor: positions are transplanted, and tell where to take them from."""
     positions = jax.tree.map(lambda leaf: jnp.arange(leaf.size).reshape(leaf.shape), params)
-    sources = surgery.transplant(found, positions, donors)
+    sources = surgery.transplant(found, positions, donors, wiring)
     taken = _mapped(base, lambda moment, source: moment.reshape(-1)[source], state, sources)
-    shares = surgery.shared(found, jax.tree.map(lambda leaf: jnp.ones(leaf.shape), params), donors, drive)
+    shares = surgery.shared(found, jax.tree.map(lambda leaf: jnp.ones(leaf.shape), params), donors, drive, wiring)
     anchored = _mapped(base, lambda anchor, share: (share * anchor).astype(anchor.dtype), taken, shares)
     return _as_declared(state, taken, anchored)
 

@@ -1,6 +1,7 @@
 """Surgery: what is done to the weights of single neurons, each told apart by the names of the axes (`neuroml.units`).
 
-Every function takes the populations that `units.find` returns, and a tree like the weights.
+Every function takes the populations that `units.find` returns, and a tree like the weights. Some take the wiring, too:
+only then do they see what belongs to neurons and to no layer, such as the vectors of a normalization over them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,9 +11,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from neuroml import core, projection
+from neuroml import core, projection, units
 from neuroml.errors import UsageError
 from neuroml.units import Units
+from neuroml.wiring import by_path
 
 
 def pull(
@@ -23,6 +25,7 @@ def pull(
     share: Mapping[str, Float[Array, " size"]],
     *,
     silent: bool = True,
+    wiring: Any = None,
 ) -> Any:
     """Returns updates that move neurons towards a fresh start: the given share of the way, 1 all of it.
 
@@ -36,10 +39,11 @@ def pull(
       fresh: weights of a new network.
       share: for some populations, how far each neuron goes.
       silent: outgoing weights go to zero; else to those of `fresh`, too.
+      wiring: names of the axes; with them, what belongs to neurons and to no layer goes to that of `fresh`, too.
     """
     leaves, structure = jax.tree.flatten(updates)
     old, new = jax.tree.leaves(params), jax.tree.leaves(fitting(fresh, params))
-    for place, part, enters in _places(found, updates, share):
+    for place, part, enters in _places(found, updates, share, wiring):
         part = part.astype(leaves[place].dtype)
         target = 0.0 if silent and not enters else new[place].astype(part.dtype)
         kept = jnp.where(part == 1, 0, leaves[place])  # not by the factor alone: 0 * inf is no number
@@ -95,16 +99,17 @@ def extended(found: Mapping[str, Units], updates: Any, fresh: Any, share: Mappin
     return structure.unflatten(leaves)
 
 
-def transplant(found: Mapping[str, Units], tree: Any, donors: Mapping[str, Array]) -> Any:
+def transplant(found: Mapping[str, Units], tree: Any, donors: Mapping[str, Array], wiring: Any = None) -> Any:
     """Returns the tree with what enters and leaves each neuron taken from its donor, which may be itself.
 
     Args:
       found: the populations.
       tree: weights, or arrays like them.
       donors: for some populations [size], whose arrays each neuron gets.
+      wiring: names of the axes; with them, what belongs to neurons and to no layer is the donor's, too.
     """
     leaves, structure = jax.tree.flatten(tree)
-    for place, donor, enters in _places(found, tree, donors):
+    for place, donor, enters in _places(found, tree, donors, wiring):
         leaves[place] = leaves[place][..., donor] if enters else leaves[place][..., donor[:, 0], :]
     return structure.unflatten(leaves)
 
@@ -114,6 +119,7 @@ def shared(
     tree: Any,
     donors: Mapping[str, Array],
     drive: Mapping[str, Float[Array, " size"]] | None = None,
+    wiring: Any = None,
 ) -> Any:
     """Returns the tree with each neuron its donor's copy, and outgoing weights divided among all that have them.
 
@@ -123,6 +129,7 @@ def shared(
       donors: for some populations [size], whose arrays each neuron gets.
       drive: what a donor and its copies hand on together, in parts of what it did. With 1, the default, the network's
         function stays.
+      wiring: as `transplant` has it.
 
     >>> from neuroml import units
     >>> layer = lambda kernel: {"kernel": jnp.array(kernel)}
@@ -135,7 +142,7 @@ def shared(
     for name, donor in donors.items():
         total = drive[name] if drive else jnp.ones(len(donor))
         parts[name] = (total / jnp.maximum(jnp.bincount(donor, length=len(donor)), 1))[donor]
-    return dampen(found, transplant(found, tree, donors), parts)
+    return dampen(found, transplant(found, tree, donors, wiring), parts)
 
 
 def shaken(found: Mapping[str, Units], tree: Any, amounts: Mapping[str, Array], noise: Array, key: PRNGKeyArray) -> Any:
@@ -150,10 +157,12 @@ def shaken(found: Mapping[str, Units], tree: Any, amounts: Mapping[str, Array], 
     return structure.unflatten(leaves)
 
 
-def touched(found: Mapping[str, Units], params: Any, chosen: Mapping[str, Bool[Array, " size"]]) -> Any:
-    """Returns a tree like the weights that says which of them enter or leave a chosen neuron."""
+def touched(
+    found: Mapping[str, Units], params: Any, chosen: Mapping[str, Bool[Array, " size"]], wiring: Any = None
+) -> Any:
+    """Returns a tree like the weights: which of them enter, leave or, with `wiring`, else belong to a chosen neuron."""
     leaves, structure = jax.tree.flatten(jax.tree.map(lambda leaf: jnp.zeros(jnp.shape(leaf), bool), params))
-    for place, part, _ in _places(found, params, chosen):
+    for place, part, _ in _places(found, params, chosen, wiring):
         leaves[place] = leaves[place] | part
     return structure.unflatten(leaves)
 
@@ -189,7 +198,9 @@ def between(found: Mapping[str, Units], params: Any, values: Mapping[str, Float[
     return structure.unflatten(leaves)
 
 
-def _places(found: Mapping[str, Units], tree: Any, values: Mapping[str, Array]) -> Iterator[tuple[int, Array, bool]]:
+def _places(
+    found: Mapping[str, Units], tree: Any, values: Mapping[str, Array], wiring: Any = None
+) -> Iterator[tuple[int, Array, bool]]:
     """Yields each array at a population as its place among the leaves, the values to broadcast, and if it enters."""
     layers = projection.layers(tree)
     for name, value in values.items():
@@ -197,3 +208,6 @@ def _places(found: Mapping[str, Units], tree: Any, values: Mapping[str, Array]) 
             yield from ((place, value, True) for place in layers[home][:2] if place is not None)
         for home in found[name].readers:
             yield layers[home].kernel, value[:, None], False
+    alone = {} if wiring is None else units.of_no_layer(wiring, tree, found)
+    owners = [alone.get(path, "") for path in by_path(tree)]
+    yield from ((place, values[owner], True) for place, owner in enumerate(owners) if owner in values)

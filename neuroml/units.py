@@ -5,7 +5,10 @@ layers if some layer makes it and another reads it. What its neurons answer is w
 comes with the word `activity`, from an unchanged model.
 """
 
+import math
+import re
 from collections.abc import Callable, Mapping
+from os.path import commonprefix
 from typing import Any, NamedTuple
 
 import jax
@@ -34,7 +37,7 @@ def find(wiring: Any, params: Any) -> dict[str, Units]:
 
     Raises:
       UsageError: a layer has no names, axes of different size have the same name, or one population is spelt in two
-        ways where it is made and where it is read.
+        ways where it is made and where it is read: in case, in punctuation, or by a slip within a word.
 
     >>> layer = lambda *shape: {"kernel": jnp.zeros(shape)}
     >>> names = {"a": {"kernel": ("input", "hidden")}, "b": {"kernel": ("hidden", "output")}}
@@ -65,9 +68,11 @@ def begin(rule: str, wiring: Any, params: Any, blank: Callable[[int], Any]) -> A
         return jnp.zeros(())  # not weights but the placeholder of `optax.tree.map_params`
     found = find(wiring, params)
     if not found:
+        made, read = _ends(_names(wiring))
         raise UsageError(
             f"{rule} found no population between two layers: the wiring must name an axis of the outputs of one "
-            "layer and of the inputs of another alike, and `optax.masked` must hide neither."
+            "layer and of the inputs of another alike, and `optax.masked` must hide neither. Only made: "
+            f"{', '.join(sorted(made - read)) or 'none'}; only read: {', '.join(sorted(read - made)) or 'none'}."
         )
     return {name: blank(units.size) for name, units in found.items()}
 
@@ -85,7 +90,7 @@ def outputs(found: Mapping[str, Units], activity: Any) -> dict[str, Float[Array,
     """Returns what each population answers: a row an example, or a place of the image where there is one.
 
     Raises:
-      UsageError: `activity` lacks the layer that reads a population.
+      UsageError: `activity` lacks the layer that reads a population, or has inputs of another width there.
     """
     given = projection.by_home(activity)
     rows = {}
@@ -93,6 +98,12 @@ def outputs(found: Mapping[str, Units], activity: Any) -> dict[str, Float[Array,
         reader = units.readers[0]
         if reader not in given:
             raise UsageError(f"`activity` lacks layer {reader!r}, which reads population {name!r}; it has {[*given]}.")
+        shape = jnp.shape(given[reader])
+        if units.size not in (*shape[-1:], math.prod(shape[1:])):  # the second: an image that the layer reads flat
+            raise UsageError(
+                f"`activity` of layer {reader!r} has shape {shape}, but population {name!r}, which it reads, has "
+                f"{units.size} neurons: give inputs [batch, ..., {units.size}]."
+            )
         rows[name] = jnp.reshape(given[reader], (-1, units.size)).astype(jnp.float32)
     return rows
 
@@ -139,17 +150,49 @@ def _names(wiring: Any) -> dict[str, tuple[str | None, ...]]:
     return {home(path): names for path, names in paths if names_of.is_names(names) and len(names) > 1}
 
 
+def _ends(names: Mapping[str, tuple[str | None, ...]]) -> tuple[set[str], set[str]]:
+    """Returns the populations that layers make, and those that layers read."""
+    made, read = ({name for axes in names.values() if (name := axes[at]) is not None} for at in (-1, -2))
+    return made, read
+
+
 def _check_spelling(names: Mapping[str, tuple[str | None, ...]]) -> None:
-    """Refuses a population that is only made where one that is only read differs in case and punctuation alone.
+    """Refuses a population of one end whose name is that of another but for case, punctuation or a slip.
 
     Other names of one end are legitimate: inputs, outputs, what is flattened or sampled in between.
     """
-    made, read = ({name for axes in names.values() if (name := axes[at]) is not None} for at in (-1, -2))
-    plain = lambda name: "".join(filter(str.isalnum, name)).lower()
-    for one in sorted(made - read):
-        for other in sorted(read - made):
-            if plain(one) == plain(other):
+    made, read = _ends(names)
+    for one in sorted(made):
+        for other in sorted(read):
+            if not {one, other} <= made & read and one != other and _misspelt(one, other):
                 raise UsageError(f"layers make population {one!r}, and layers read {other!r}: spell the two alike.")
+
+
+def _misspelt(one: str, other: str) -> bool:
+    """Says whether two names are one name but for case, punctuation, or a slip in a word of five letters or more.
+
+    A slip is a letter too many or too few, or two that changed places, behind the first letter of a word and before its
+    last. A likeness in general would take `encoder` for `decoder`, `afferent` for `efferent` and `gate` for `gated`.
+
+    >>> _misspelt("Hidden-1", "hidden_1"), _misspelt("hiden_1", "hidden_1"), _misspelt("hidden_0", "hidden_1")
+    (True, True, False)
+    """
+    words = [re.findall("[a-z]+|[0-9]+", name.lower()) for name in (one, other)]
+    if "".join(words[0]) == "".join(words[1]):
+        return True
+    if len(words[0]) != len(words[1]):
+        return False
+    pairs = [pair for pair in zip(*words, strict=True) if pair[0] != pair[1]]
+    return all(max(map(len, pair)) > 4 and _slipped(*pair) for pair in pairs)
+
+
+def _slipped(one: str, other: str) -> bool:
+    """Says whether two words differ in a letter too many, or in two that changed places, between first and last."""
+    start = len(commonprefix([one, other]))
+    one, other = one[start:], other[start:]
+    end = len(commonprefix([one[::-1], other[::-1]]))
+    one, other = one[: len(one) - end], other[: len(other) - end]
+    return min(start, end) > 0 and (len(one + other) == 1 or len(one) == 2 and one == other[::-1])
 
 
 def _kernels(tree: Any) -> dict[str, Array]:

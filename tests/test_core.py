@@ -1,5 +1,6 @@
 """The verbs find every rule wherever Optax nested it, and say where a tree does not fit."""
 
+import functools
 from typing import NamedTuple
 
 import chex
@@ -11,7 +12,7 @@ import pytest
 from flax import nnx
 
 import neuroml
-from neuroml import core
+from neuroml import adaptation, core, regularizers
 from neuroml.errors import MissingWordError, UsageError
 
 PARAMS = {"a": jnp.array([1.0, 2.0]), "b": {"c": jnp.array([[3.0]])}}
@@ -223,3 +224,37 @@ def test_an_nnx_optimizer_reports_plain_arrays():
     found = core.report(optimizer)
     assert found == {"calls": 1, "weights": 3} and all(type(value) is type(jnp.int32(0)) for value in found.values())
     assert core.report(nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param)) == {}
+
+
+WIRED = ({"a": {"kernel": ("x", "h")}, "b": {"kernel": ("h", "y")}}, lambda key: {})
+OUT_OF_RANGE = [
+    (neuroml.upgd, "decay", 1.0),
+    (neuroml.upgd, "noise", -0.1),
+    (neuroml.weight_clipping, "factor", -1),
+    (neuroml.l2_init, "strength", -1),
+    (functools.partial(neuroml.cbp, *WIRED), "rate", -1),
+    (functools.partial(neuroml.partial_resets, *WIRED), "strength", 2.0),
+    (functools.partial(neuroml.maturity_lock, WIRED[0]), "strength", 3),
+    (functools.partial(neuroml.bcm, WIRED[0]), "strength", 3.0),
+    (neuroml.shrink_perturb, "shrink", 2.0),
+    (functools.partial(neuroml.intrinsic_plasticity, WIRED[0]), "target", 1.5),
+    (functools.partial(neuroml.synaptic_scaling, WIRED[0]), "target", -1.0),
+    (functools.partial(regularizers.activity_rate, {"a": jnp.ones((1, 2))}), "target", -1.0),
+    (adaptation.make, "decay", 1.5),
+]
+
+
+@pytest.mark.parametrize("kind", [float, np.float32, jnp.float32, np.asarray])
+@pytest.mark.parametrize(("make", "name", "value"), OUT_OF_RANGE)
+def test_a_number_outside_its_range_raises_whatever_its_type_and_so_does_nan(make, name, value, kind):
+    for number in (value, float("nan")):
+        with pytest.raises(UsageError, match=rf"needs a `{name}` in .*, but {name}={kind(number)}\."):
+            make(**{name: kind(number)})
+
+
+def test_tracers_and_arrays_of_several_numbers_are_in_every_range():
+    given = lambda x: core.require_ranges("a_rule", {"x": x}, x="[0, 1)") or x
+    assert jax.jit(given)(3.0) == 3 and jax.vmap(given)(jnp.array([3.0, -1.0])).tolist() == [3, -1]
+    assert given(jnp.array([3.0, -1.0])).shape == (2,) and given(0) == 0 and given(np.float64(0.5)) == 0.5
+    with pytest.raises(UsageError, match=r"a_rule needs a `x` in \[0, 1\), but x=1\."):
+        given(1)

@@ -249,12 +249,44 @@ def test_the_destroyed_stay_silent_behind_a_normalization():
     assert not np.asarray(answers)[:, 2].any() and np.asarray(answers).any()
 
 
+FRESH = lambda key: NORMED.init(key)[0]
+NORMED_NAMES = NORMED.wiring(FRESH(jax.random.key(0)))
+REPAIRS = {
+    "redo": lambda: neuroml.redo(NORMED_NAMES, FRESH, threshold=0.01, every=5),
+    "self_normalized_resets": lambda: neuroml.self_normalized_resets(NORMED_NAMES, FRESH, minimum=5),
+    "nanotube": lambda: neuroml.nanotube(NORMED_NAMES, every=5, heals="destroyed"),
+    "schwann": lambda: neuroml.schwann(NORMED_NAMES),
+}
+
+
+@pytest.mark.parametrize("name", REPAIRS)
+def test_the_destroyed_answer_again_behind_a_normalization_after_repair(name):
+    agent = make_learner(Task(NORMED, 1.0), optax.chain(optax.sgd(0.05), REPAIRS[name]()), activity=True)
+    state = run(interventions.injured(agent, NORMED.wiring, {"hidden_0": [0, 2]}, 3), 80)[-1]
+    scale = np.asarray(state.params["norms"][0]["scale"])
+    assert (scale > 0.1).all()
+    answers = NORMED.capture(state.params, {}, batch(0, 50).x)[2]["layers"][1]
+    assert np.asarray(answers)[:, [0, 2]].any(0).all()
+
+
 def test_a_clamp_before_a_normalization_is_refused():
     agent = interventions.clamped(
         make_learner(Task(NORMED, 1.0), optax.sgd(0.1)), NORMED.wiring, "hidden_0", [0], 5, 0, 1
     )
     with pytest.raises(UsageError, match="'hidden_0' cannot be clamped: norms/0/bias"):
         agent.predict(agent.init(jax.random.key(0)), batch(0))
+
+
+def test_a_network_without_names_is_refused_at_once():
+    nameless = neuroml.from_nnx(lambda rngs: nnx.Linear(9, 4, rngs=rngs))
+    agent = make_learner(Task(nameless, 1.0), optax.sgd(0.1))
+    for make in (
+        lambda: interventions.injured(agent, nameless.wiring, 0.5, 3),
+        lambda: interventions.clamped(agent, nameless.wiring, "hidden_0", [0], 0.0, 0, 3),
+        lambda: interventions.recorded(agent, Task(nameless, 1.0), "hidden_0", 3),
+    ):
+        with pytest.raises(UsageError, match="no names of neurons.*lambda params: neuroml.wiring.chain"):
+            make()
 
 
 @pytest.mark.parametrize("start, stop", [(3, 3), (5, 2), (-1, 2)])

@@ -167,10 +167,10 @@ def test_ridges_runs_only_what_its_file_lacks(tmp_path, monkeypatch):
     ridges.work(1, tmp_path)
     every = len(ran)
     kept = json.loads((tmp_path / "ridges.json").read_text())
-    del kept["found"]["50"]["fixed"]["1.2"]
+    del kept["found"]["100"]["fixed"]["1.2"]
     (tmp_path / "ridges.json").write_text(json.dumps(kept))
     ridges.work(1, tmp_path)
-    assert every == len(set(ran)) == 2 * 4 * 2 and ran[every:] == [(50, "fixed", 1.2)]
+    assert every == len(set(ran)) == 4 * 2 and ran[every:] == [(100, "fixed", 1.2)]
 
 
 def test_one_bar_for_all_is_that_of_no_repair():

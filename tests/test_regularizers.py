@@ -92,5 +92,5 @@ def test_what_cannot_be_measured_raises(name):
 
 
 def test_a_negative_mean_answer_is_no_target():
-    with pytest.raises(UsageError, match="target=-1.0 must be at least 0"):
+    with pytest.raises(UsageError, match=r"a `target` in \[0, inf\), but target=-1.0"):
         regularizers.activity_rate(ACTIVITY, -1.0)

@@ -193,3 +193,38 @@ def test_a_rule_that_replaces_nothing_is_refused():
 def test_an_optimizer_whose_moments_are_not_like_the_weights_is_refused(base):
     with pytest.raises(UsageError, match="moments that are not like the weights .*optax.adam"):
         neuroml.renewal(base, rule(), NAMES).init(network(KEY))
+
+
+@pytest.mark.parametrize("name", ["schedule_free_adamw", "prodigy", "dog", "cocob"])
+def test_an_optimizer_that_holds_weights_is_refused_wherever_it_stands(name):
+    base = optax.chain(optax.clip_by_global_norm(1.0), getattr(optax.contrib, name)())
+    with pytest.raises(UsageError, match="State of this optimizer holds weights.*optax.adam"):
+        neuroml.renewal(base, rule(), NAMES).init(network(KEY))
+
+
+@pytest.mark.parametrize("make", [neuroml.regrama, neuroml.partial_resets])
+def test_the_rule_judges_by_the_gradients_and_not_by_what_the_optimizer_makes_of_them(make):
+    """Behind SGD both are alike; Adam steps as far for a neuron of a thousandth of the gradient of the others."""
+    params, ones = network(KEY), jax.tree.map(jnp.ones_like, network(KEY))
+    slow = ones["a"]["kernel"].at[:, 2].set(1e-3)
+    grads = ones | {"a": ones["a"] | {"kernel": slow}}
+    whole = {} if make is neuroml.regrama else {"strength": 1.0, "decay": 0.0}
+    ruled = make(NAMES, network, threshold=0.5, every=1, **whole)
+    judged = {}
+    for name, base in (("sgd", optax.sgd(0.1)), ("adam", optax.adam(1e-2))):
+        for tx in (neuroml.renewal(base, ruled, NAMES), optax.chain(base, ruled)):
+            _, state = tx.update(grads, tx.init(params), params, key=KEY)
+            judged[name, hasattr(state, "base")] = state[1].renewed["first"].tolist()
+    right = [[False, False, True, False, False]] * 3
+    assert [judged["sgd", True], judged["sgd", False], judged["adam", True]] == right != [judged["adam", False]] * 3
+
+
+def test_a_gradient_that_the_optimizer_mends_does_not_reach_the_weights_through_the_rule():
+    params, grads = network(KEY), jax.tree.map(jnp.ones_like, network(KEY))
+    grads["a"]["kernel"] = grads["a"]["kernel"].at[0, 1].set(jnp.nan)
+    ruled = neuroml.partial_resets(NAMES, network, 0.5, every=1)
+    tx = neuroml.renewal(
+        optax.chain(optax.stateless(lambda g, _: jax.tree.map(jnp.nan_to_num, g)), optax.adam(1e-2)), ruled, NAMES
+    )
+    steps, state = tx.update(grads, tx.init(params), params, key=KEY)
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((steps, state.rule.utilities)))

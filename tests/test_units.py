@@ -88,3 +88,60 @@ def test_shuffled_each_neuron_has_the_value_of_another_one(size):
     own, given = jnp.arange(size), units.in_order(jnp.arange(size), True)
     assert sorted(given.tolist()) == own.tolist() and (size == 1 or not (given == own).any())
     np.testing.assert_array_equal(units.in_order(own, False), own)
+
+
+@pytest.mark.parametrize("shape", [(5, 8), (5, 7), (2, 5, 4, 1), ()])
+def test_answers_of_another_width_raise(shape):
+    with pytest.raises(UsageError, match="`activity` of layer 'c' has shape .* population 'second', .* has 4 neurons"):
+        units.outputs(FOUND, {"b": jnp.ones((5, 5)), "c": jnp.ones(shape)})
+
+
+def test_an_image_that_its_reader_takes_flat_is_a_row():
+    rows = units.outputs(FOUND, {"b": jnp.ones(5), "c": jnp.arange(12.0).reshape(3, 2, 2, 1)})
+    np.testing.assert_array_equal(rows["second"], jnp.arange(12.0).reshape(3, 4))
+    assert rows["first"].shape == (1, 5)
+
+
+def two_layers(*names):
+    """The wiring and the weights of layers that make the first name and read the second, and so on."""
+    wiring = {str(at): {"kernel": pair} for at, pair in enumerate(names)}
+    return wiring, {home: {"kernel": jnp.ones((3, 3))} for home in wiring}
+
+
+@pytest.mark.parametrize("slip", ["hiden_1", "hiddden_1", "hdiden_1", "Hiden1", "hid_den_1"])
+def test_a_slip_in_a_name_raises(slip):
+    for names in ([("input", "hidden_1"), (slip, "output")], [("x", "hidden_1"), ("hidden_1", "y"), (slip, "z")]):
+        with pytest.raises(UsageError, match=f"make population 'hidden_1', and layers read '{slip}'"):
+            units.find(*two_layers(*names))
+    with pytest.raises(UsageError, match=f"make population '{slip}', and layers read 'hidden_1'"):
+        units.find(*two_layers(("x", slip), ("x", "hidden_1"), ("hidden_1", "y")))
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        ("hidden_0", "hidden_1"),
+        ("hidden_1", "hidden_11"),
+        ("hidden_1", "hidden"),
+        ("input", "output"),
+        ("a", "b"),
+        ("tower_a", "tower_b"),
+        ("encoder", "decoder"),
+        ("afferent", "efferent"),
+        ("stage", "state"),
+        ("preactivation", "postactivation"),
+        ("normalized", "unnormalized"),
+        ("gate", "gated"),
+        ("sample", "sampled"),
+        ("network_input", "network_output"),
+        ("fast", "last"),
+    ],
+)
+def test_names_that_only_look_alike_are_different_names(pair):
+    for made, read in (pair, pair[::-1]):
+        assert list(units.find(*two_layers(("x", "between"), ("between", made), (read, "y")))) == ["between"]
+
+
+def test_where_there_is_no_population_the_names_of_one_end_are_listed():
+    with pytest.raises(UsageError, match="a_rule found no population .* Only made: rest, this; only read: that, x."):
+        units.begin("a_rule", *two_layers(("x", "this"), ("that", "rest")), jnp.zeros)

@@ -21,6 +21,7 @@ class _Growable:
     kernel: Any
     bias: Any
     _initializers: tuple[Callable, Callable]  # of kernel and bias
+    _image: bool = False  # whether a dense reader may be given the units once for each place
 
     def __call__(self, inputs: Any, **options: Any) -> Array:
         """Returns the units' answers, those in reserve at 0."""
@@ -48,7 +49,8 @@ class _Growable:
 
         Args:
           count: how many, >= 0.
-          *readers: all the layers that the units feed. One that reads a flattened image is fine.
+          *readers: all the layers that the units feed, and that read nothing else. After `GrowableConv`, one that reads
+            the flattened image is fine.
           rngs: random numbers for the weights.
 
         Raises:
@@ -64,14 +66,22 @@ class _Growable:
                 f"{count} units cannot be born: {self.room} of {capacity} are in reserve. `neuroml.resize` makes room."
             )
         born = ~self.alive & (jnp.cumsum(~self.alive) <= count)
-        widths = [reader.kernel.shape[-2] for reader in readers]
-        for width in widths:
-            if width % capacity:
-                raise UsageError(f"a reader has {width} inputs; the units to be born are of {capacity}.")
-        for reader, width in zip(readers, widths, strict=True):
-            rows = jnp.tile(born, width // capacity)  # a flattened image has the channels last
+        places = [self._places(reader.kernel.shape) for reader in readers]
+        for reader, times in zip(readers, places, strict=True):
+            rows = jnp.tile(born, times)  # a flattened image has the channels last
             reader.kernel[...] = jnp.where(rows[:, None], 0, reader.kernel[...])
         self._fill(born, rngs)
+
+    def _places(self, shape: tuple[int, ...]) -> int:
+        """Returns how often the units stand among the inputs of a reader with a kernel of this shape."""
+        width, capacity = shape[-2], self.kernel.shape[-1]
+        flat = self._image and len(shape) == 2
+        if width % capacity or not (flat or width == capacity):
+            raise UsageError(
+                f"a reader has {width} inputs; the units to be born are of {capacity}. To read other inputs too, give "
+                "these a layer of their own and add the two answers."
+            )
+        return width // capacity
 
     def _fill(self, units: Bool[Array, " capacity"], rngs: nnx.Rngs) -> None:
         """Gives these units fresh weights."""
@@ -101,11 +111,16 @@ class GrowableDense(_Growable, nnx.Linear):
         layer.grow(count, *readers, rngs=rngs): units are born; the network's function stays as it is
 
     It is an `nnx.Linear` in everything else: the same parameters under the same names, allocated for the capacity and
-    so counted, captured by `neuroml.activity`, and grown by the rule `neuroml.growth` (with `neuroml.reserve` for the
-    outgoing weights) as by hand. A unit is alive when it has an incoming weight other than zero: `layer.alive` is read
-    from the weights, so that nothing has to be kept in step with them.
+    so counted, captured by `neuroml.activity`, and grown by the rule `neuroml.growth` as by hand. A unit is alive when
+    it has an incoming weight other than zero: `layer.alive` is read from the weights, so that nothing has to be kept in
+    step with them.
 
-    Between the layer and its readers nothing may mix the units (no normalization over them); an activation may follow
+    For the rule a unit with outgoing weights is alive, too, and those in a stock reader are not zero: call
+    `params = neuroml.reserve(params, wiring, alive=...)` before the rule's `init`, or all count as alive and none is
+    ever born. (It cannot tell: one that hears nothing may be a pruned neuron, which is alive.)
+
+    Between the layer and its readers nothing may mix the units (no normalization over them) or put others beside them
+    (no concatenation: give what skips the layer a reader of its own, and add the answers); an activation may follow
     that makes 0 of 0, such as relu, tanh or gelu (not a sigmoid, which lets readers hear units in reserve).
 
     Args:
@@ -152,6 +167,10 @@ class GrowableDense(_Growable, nnx.Linear):
 class GrowableConv(_Growable, nnx.Conv):
     """A convolution with a capacity of channels, of which some are alive: `GrowableDense` for images.
 
+    By hand it grows before a flattened image, too. The rule `neuroml.growth` cannot grow it there: it needs names for
+    the channels, and in a network that flattens the image, as `neuroml.cnn` does, they have none. Average each channel
+    over the image instead.
+
     Args:
       inputs: channels of x.
       capacity: channels that are allocated.
@@ -170,6 +189,8 @@ class GrowableConv(_Growable, nnx.Conv):
     >>> layer(jnp.ones((1, 8, 8, 1))).shape, layer.alive.tolist()
     ((1, 8, 8, 4), [True, True, True, False])
     """
+
+    _image = True
 
     def __init__(
         self,

@@ -30,13 +30,13 @@ class StreamingNorm(nnx.Module):
     Args:
       shape: of one example, or the number of features.
       decay: of mean and variance, in [0, 1); 0.99 looks back about 100 batches.
-      epsilon: added to the variance, in squared units of x.
-      largest: bound of what comes out.
-      shift: in standard deviations; an input whose short mean is farther than that from its mean anneals anew.
+      epsilon: added to the variance, in squared units of x, >= 0.
+      largest: bound of what comes out, > 0.
+      shift: in standard deviations, >= 0; an input whose short mean is farther than that from its mean anneals anew.
       short_decay: of the short mean, in [0, 1).
 
     Raises:
-      UsageError: a decay outside [0, 1); later, examples of another shape, or none.
+      UsageError: a number outside its range; later, examples of another shape, or none.
 
     Reference:
       As `neuroml.adaptation.make`.
@@ -58,9 +58,6 @@ class StreamingNorm(nnx.Module):
         shift: float = float("inf"),
         short_decay: float = 0.9,
     ):
-        for name, value in (("decay", decay), ("short_decay", short_decay)):
-            if not 0 <= value < 1:
-                raise UsageError(f"{name}={value} must be at least 0 and less than 1.")
         self.shape = (shape,) if isinstance(shape, int) else tuple(shape)
         # Hashable, since NNX compares what is no array whenever it compiles.
         self._settings = (

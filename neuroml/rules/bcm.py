@@ -47,7 +47,8 @@ def bcm(
       neuron whose answers are not finite keeps its threshold and has gain 1.
 
     Raises:
-      UsageError: no population between two layers, a layer without names, or an activity that lacks one.
+      UsageError: a number outside its range, no population between two layers, a layer without names, or an activity
+        that lacks one.
 
     Reference:
       Bienenstock, Cooper, Munro 1982, "Theory for the development of neuron selectivity", J. Neurosci. 2:32; the
@@ -67,6 +68,7 @@ def bcm(
     [[1.0, 1.5], [1.0, 1.5]]
     """
     given = {"strength": strength, "decay": decay}
+    core.require_ranges("bcm", given, strength="[0, 1]", decay="[0, 1)")
 
     def init(params):
         threshold = units.begin("bcm", wiring, params, jnp.zeros)

@@ -64,7 +64,7 @@ def cbp(
       fresh: `(key) -> params`, draws a new network; its incoming weights are those of the new neurons.
       rate: share of the mature neurons that is replaced per update, >= 0; 0 is inert.
       decay: of utilities and means, in [0, 1).
-      maturity: updates before a neuron may be replaced.
+      maturity: updates before a neuron may be replaced, >= 0.
       choose: "utility", the least useful; or "random", the content-free control: as many mature neurons, drawn by lot.
 
     Returns:
@@ -72,8 +72,8 @@ def cbp(
       `neuroml.renewal(optax.adam(1e-3), cbp(wiring, ...), wiring)`.
 
     Raises:
-      UsageError: no population between two layers, a layer without names, an activity that lacks one, or an unknown
-        choice.
+      UsageError: a number outside its range, no population between two layers, a layer without names, an activity that
+        lacks one, or an unknown choice.
 
     Reference:
       Dohare et al. 2024, "Loss of plasticity in deep continual learning", Nature 632:768, algorithm 1, with the
@@ -95,6 +95,7 @@ def cbp(
     if choose not in CHOICES:
         raise unknown("choice", choose, CHOICES)
     given = {"rate": rate, "decay": decay, "maturity": maturity}
+    core.require_ranges("cbp", given, rate="[0, inf)", decay="[0, 1)", maturity="[0, inf]")
 
     def blank(size):
         return Record(jnp.zeros(size), jnp.zeros(size), jnp.zeros(size, jnp.int32), jnp.zeros(()))
@@ -122,7 +123,7 @@ def cbp(
             means = {name: record.mean / (1 - state.decay**record.age) for name, record in records.items()}
             steps = _keep_the_mean(found, steps, params, means, chosen)
             share = {name: which.astype(jnp.float32) for name, which in chosen.items()}
-            return surgery.pull(found, steps, params, fresh(birth), share)
+            return surgery.pull(found, steps, params, fresh(birth), share, wiring=wiring)
 
         updates = jax.lax.cond(some, replace, lambda steps: steps, updates)
         born = {name: _born(record, chosen[name]) for name, record in records.items()}

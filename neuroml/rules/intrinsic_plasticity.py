@@ -56,8 +56,8 @@ def intrinsic_plasticity(
       layers make a population, their biases share it. A neuron with an answer that is not a number keeps its rate.
 
     Raises:
-      UsageError: a target outside (0, 1); a population that no bias enters; no population between two layers, a layer
-        without names, or an activity that lacks one.
+      UsageError: a number outside its range; a population that no bias enters; no population between two layers, a
+        layer without names, or an activity that lacks one.
 
     Reference:
       Desai, Rutherford, Turrigiano 1999, "Plasticity in the intrinsic excitability of cortical pyramidal neurons",
@@ -76,11 +76,8 @@ def intrinsic_plasticity(
     >>> [f"{x:.2f}" for x in step["a"]["bias"]], state.firing["hidden"].tolist()
     (['0.05', '-0.05'], [0.0, 1.0])
     """
-    if isinstance(target, float | int) and not 0 < target < 1:
-        raise UsageError(
-            f"target={target} must lie between 0 and 1: it is the share of examples that a neuron answers."
-        )
     given = {"target": target, "speed": speed, "decay": decay}
+    core.require_ranges("intrinsic_plasticity", given, target="(0, 1)", speed="[0, inf)", decay="[0, 1)")
 
     def init(params):
         firing = units.begin("intrinsic_plasticity", wiring, params, jnp.zeros)

@@ -70,7 +70,7 @@ def l2_init(strength: ArrayLike, *, form: str = "euclidean") -> optax.GradientTr
       A rule. First in the chain: the pull then passes through the optimizer as a loss term would (the paper's form).
 
     Raises:
-      UsageError: an unknown form.
+      UsageError: a negative strength, an unknown form.
 
     Reference:
       Kumar, Marklund, Van Roy 2023, "Maintaining plasticity in continual learning via regenerative regularization"
@@ -85,6 +85,7 @@ def l2_init(strength: ArrayLike, *, form: str = "euclidean") -> optax.GradientTr
     """
     if form not in FORMS:
         raise unknown("form of L2 Init", form, FORMS)
+    core.require_ranges("l2_init", {"strength": strength}, strength="[0, inf)")
     ordered = lambda leaf: jnp.sort(leaf, axis=None).reshape(leaf.shape)
 
     def init(params):

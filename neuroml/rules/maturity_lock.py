@@ -96,7 +96,8 @@ def maturity_lock(
       again. Losses and answers that are not finite change neither means nor maturity.
 
     Raises:
-      UsageError: no population between two layers, a layer without names, or an activity that lacks one.
+      UsageError: a number outside its range, no population between two layers, a layer without names, or an activity
+        that lacks one.
 
     Reference:
       Pizzorusso et al. 2002, "Reactivation of ocular dominance plasticity in the adult visual cortex", Science 298:1248
@@ -119,6 +120,8 @@ def maturity_lock(
     """
     given = {"strength": strength, "rate": rate, "tolerance": tolerance, "ratio": ratio, "margin": margin}
     given |= {"dissolution": dissolution, "fast_decay": fast_decay, "slow_decay": slow_decay}
+    shares = dict.fromkeys(("strength", "rate", "dissolution"), "[0, 1]")
+    core.require_ranges("maturity_lock", given, **shares, fast_decay="[0, 1)", slow_decay="[0, 1)")
 
     def init(params):
         nets = units.begin("maturity_lock", wiring, params, _unknown)

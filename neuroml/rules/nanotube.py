@@ -54,9 +54,10 @@ def nanotube(
             w_out_j = w_out_d = w_out_d * (1 + compensation * lost) / (1 + copies of d)
 
     of which `lost` replace neurons that were destroyed: those that hear nothing or that nobody hears, whose incoming or
-    outgoing weights are all zero. Without noise and compensation the network's function does not change (to rounding).
-    With compensation 1 the survivors hand on, in the expectation, what all neurons did before the injury, as the
-    weights of a network with dropout are scaled for what is left out.
+    outgoing weights are all zero. Without noise and compensation the network's function does not change (to rounding),
+    unless a normalization averages over the neurons: a copy changes the average. Where one has names in the wiring, a
+    neuron gets its donor's part of the vectors, too. With compensation 1 the survivors hand on, in the expectation,
+    what all neurons did before the injury, as the weights of a network with dropout are scaled for what is left out.
 
     Args:
       wiring: names of the axes of the weights (`neuroml.wiring`).
@@ -129,7 +130,7 @@ def nanotube(
             times = lambda donor, which: jnp.bincount(donor, which.astype(int), length=len(which))
             gone = {name: times(donors[name], which) for name, which in lost.items()}
             drive = {name: 1 + state.compensation * count for name, count in gone.items()}
-            moved = _handed_over(found, steps, params, donors, drive, copies, state.noise, shake)
+            moved = _handed_over(found, wiring, steps, params, donors, drive, copies, state.noise, shake)
             return moved, recycling.checked(state, failing)._replace(donors=donors, drive=drive)
 
         def wait(steps, state):
@@ -154,12 +155,12 @@ def _donors(
 
 
 def _handed_over(
-    found: Any, steps: Any, params: Any, donors: Any, drive: Any, copies: Any, noise: Array, key: Array
+    found: Any, wiring: Any, steps: Any, params: Any, donors: Any, drive: Any, copies: Any, noise: Array, key: Array
 ) -> Any:
     """Returns the updates after which each neuron has what its donor would have."""
     after = optax.apply_updates(params, steps)
     gets = {name: copy > 0 for name, copy in copies.items()}
     gives = {name: jnp.zeros(len(d), bool).at[d].max(gets[name]) for name, d in donors.items()}
-    moved = surgery.shaken(found, surgery.shared(found, after, donors, drive), copies, noise, key)
-    changed = surgery.touched(found, params, {name: gets[name] | gives[name] for name in donors})
+    moved = surgery.shaken(found, surgery.shared(found, after, donors, drive, wiring), copies, noise, key)
+    changed = surgery.touched(found, params, {name: gets[name] | gives[name] for name in donors}, wiring)
     return jax.tree.map(lambda ours, new, old, step: jnp.where(ours, new - old, step), changed, moved, params, steps)

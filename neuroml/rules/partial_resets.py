@@ -9,7 +9,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from neuroml import core, surgery, units
+from neuroml import averages, core, surgery, units
 from neuroml.errors import UsageError, unknown
 
 CHOICES = ("utility", "random")
@@ -46,9 +46,9 @@ def partial_resets(
     every: int = 1000,
     choose: str = "utility",
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Calibrated partial resets: draws each neuron towards a fresh start, further the less its weights move.
+    r"""Calibrated partial resets: draws each neuron towards a fresh start, further the less its weights learn.
 
-        utility_j = decay * utility_j + (1 - decay) * mean |update of w_in_j| / mean_i mean |update of w_in_i|
+        utility_j = decay * utility_j + (1 - decay) * mean |gradient of w_in_j| / mean_i mean |gradient of w_in_i|
         every so many updates:
             share_j = strength * min(1, 2 sigmoid(-sharpness * (utility_j - threshold)))
             w_in_j  = (1 - share_j) * w_in_j + share_j * fresh w_in_j;    w_out_j = (1 - share_j) * w_out_j
@@ -65,19 +65,22 @@ def partial_resets(
       choose: "utility"; or "random", the content-free control: the same shares, dealt to neurons by lot.
 
     Returns:
-      A rule that needs the word `key`. Last in the chain: `optax.chain(optax.sgd(0.01), partial_resets(wiring, ...))`.
+      A rule that needs the word `key`. Last in the chain, `optax.chain(optax.sgd(0.01), partial_resets(wiring, ...))`;
+      with momentum or Adam, as `neuroml.renewal(optax.adam(1e-3), partial_resets(wiring, ...), wiring)`.
 
     Raises:
-      UsageError: no population between two layers, a layer without names, `every` below 1, an unknown choice.
+      UsageError: a number outside its range, no population between two layers, a layer without names, `every` below 1,
+        an unknown choice.
 
     Reference:
       Calibrated partial resets, in the authors' Optax form: github.com/LucMc/continual-learning,
       continual_learning/optim/cpr.py ("sigmoid").
 
-    How ours differs: a rule that replaces weights stands last, so what it sees are not gradients but the optimizer's
-    updates: proportional with SGD, which a relative utility does not notice; made alike by Adam. Biases go the way of
-    the incoming weights (theirs stay). As theirs, moments are left alone: `neuroml.renewal` clears them only where the
-    share is 1. Their defaults are a strength of 0.012, a threshold of 0.95, and an exponential ("exp") for the sigmoid.
+    How ours differs: only `neuroml.renewal` hands on the gradients, as the word `gradients`. In a plain chain the rule
+    sees the optimizer's updates in their place: proportional with SGD, which a relative utility does not notice; made
+    alike by Adam. A neuron whose gradient is not finite keeps its utility. Biases go the way of the incoming weights
+    (theirs stay). As theirs, moments are left alone: `neuroml.renewal` clears them only where the share is 1. Their
+    defaults are a strength of 0.012, a threshold of 0.95, and an exponential ("exp") for the sigmoid.
 
     >>> params = {"a": {"kernel": jnp.ones((1, 2))}, "b": {"kernel": jnp.ones((2, 1))}}
     >>> names = {"a": {"kernel": ("input", "hidden")}, "b": {"kernel": ("hidden", "output")}}
@@ -92,6 +95,7 @@ def partial_resets(
     if choose not in CHOICES:
         raise unknown("choice", choose, CHOICES)
     given = {"strength": strength, "sharpness": sharpness, "threshold": threshold, "decay": decay}
+    core.require_ranges("partial_resets", given, strength="[0, 1]", decay="[0, 1)")
 
     def init(params):
         utilities = units.begin("partial_resets", wiring, params, jnp.ones)
@@ -99,10 +103,11 @@ def partial_resets(
         leaves = {name: core.leaf(value) for name, value in given.items()}
         return PartialResetsState(utilities, renewed, jnp.int32(0), jnp.zeros(()), **leaves)
 
-    def partial_resets(updates, state, params, *, key, **_):
+    def partial_resets(updates, state, params, *, key, gradients=None, **_):
         state = core.live(state, **given)
         found = units.find(wiring, params)
-        moves = units.incoming(found, updates)  # all neurons of a layer have as many inputs: a sum does for a mean
+        learnt = updates if gradients is None else gradients
+        moves = units.incoming(found, learnt)  # all neurons of a layer have as many inputs: a sum does for a mean
         utilities = {name: _judge(state, old, moves[name]) for name, old in state.utilities.items()}
         state = state._replace(utilities=utilities, count=state.count + 1)
 
@@ -110,7 +115,7 @@ def partial_resets(
             birth, draw = jax.random.split(key)
             share = {name: _share(state, utility) for name, utility in state.utilities.items()}
             share = units.by_lot(draw, share) if choose == "random" else share
-            return surgery.pull(found, steps, params, fresh(birth), share), _after(state, share)
+            return surgery.pull(found, steps, params, fresh(birth), share, wiring=wiring), _after(state, share)
 
         # `every` is no leaf: the count is the same in all runs of a `vmap`, where this so remains a branch.
         return jax.lax.cond(state.count % every == 0, reset, _waiting, updates, state)
@@ -120,7 +125,8 @@ def partial_resets(
 
 def _judge(state: PartialResetsState, utility: Array, moves: Array) -> Float[Array, " size"]:
     """Returns the utilities after one more update."""
-    return state.decay * utility + (1 - state.decay) * moves / jnp.maximum(moves.mean(), TINY)
+    mean = jnp.maximum(averages.of_finite(moves), TINY)
+    return averages.where_finite(state.decay * utility + (1 - state.decay) * moves / mean, utility)
 
 
 def _share(state: PartialResetsState, utility: Array) -> Float[Array, " size"]:

@@ -24,7 +24,8 @@ def redo(
         score_j = mean |h_j| / mean_i mean |h_i|         over the examples since the last check; i: the layer's neurons
         every so many updates: replace the neurons with score_j < threshold
 
-    A replaced neuron gets fresh incoming weights and bias, and outgoing weights of zero.
+    A replaced neuron gets fresh incoming weights and bias, and outgoing weights of zero; where a normalization over
+    neurons has names in the wiring, its vectors are fresh there, too.
 
     Args:
       wiring: names of the axes of the weights (`neuroml.wiring`).
@@ -65,6 +66,7 @@ def redo(
         state = core.live(state, threshold=threshold)
         found = units.find(wiring, params)
         signal = {name: jnp.abs(rows).mean(0) for name, rows in units.outputs(found, activity).items()}
-        return recycling.step(found, updates, state, params, signal, fresh, key, every=every, choose=choose)
+        how = {"every": every, "choose": choose, "wiring": wiring}
+        return recycling.step(found, updates, state, params, signal, fresh, key, **how)
 
     return core.rule(init, redo)

@@ -18,9 +18,9 @@ def regrama(
     every: int = 1000,
     choose: str = "utility",
 ) -> optax.GradientTransformationExtraArgs:
-    r"""ReGraMa: replaces the neurons whose incoming weights hardly move, compared with the mean neuron of their layer.
+    r"""ReGraMa: replaces the neurons whose incoming weights hardly learn, compared with the mean neuron of their layer.
 
-        score_j = mean |update of w_in_j| / mean_i mean |update of w_in_i|   since the last check; i: over the layer
+        score_j = mean |gradient of w_in_j| / mean_i mean |gradient of w_in_i|   since the last check; i: over the layer
         every so many updates: replace the neurons with score_j < threshold
 
     A replaced neuron gets fresh incoming weights and bias, and outgoing weights of zero. Unlike an answer, a gradient
@@ -44,11 +44,12 @@ def regrama(
       Liu et al. 2025, "Measure gradients, not activations! Enhancing neuronal activity in deep reinforcement learning"
       (GraMa, ReGraMa), with the score of github.com/LucMc/continual-learning.
 
-    How ours differs: a rule that replaces weights stands last, so what it sees are not gradients but the optimizer's
-    updates. With SGD they are proportional, and a relative score does not know the factor. Adam makes the steps of all
-    weights alike, so that only neurons without any gradient fall below the threshold. The score is of all updates since
-    the last check, not of the last one; neurons *at* the threshold are spared, so that 0 is inert. A new neuron's bias
-    is drawn, as its weights are; that code sets it to 0.
+    How ours differs: only `neuroml.renewal` hands on the gradients, as the word `gradients`. In a plain chain the rule
+    sees the optimizer's updates in their place. With SGD they are proportional, and a relative score does not know the
+    factor. Adam makes the steps of all weights alike, so that only neurons without any gradient fall below the
+    threshold: there, take `neuroml.renewal`. The score is of all updates since the last check, not of the last one;
+    neurons *at* the threshold are spared, so that 0 is inert. A new neuron's bias is drawn, as its weights are; that
+    code sets it to 0.
 
     >>> import jax, jax.numpy as jnp
     >>> params = {"a": {"kernel": jnp.ones((2, 3))}, "b": {"kernel": jnp.ones((3, 1))}}
@@ -64,10 +65,12 @@ def regrama(
     def init(params):
         return recycling.begin("regrama", wiring, params, threshold)
 
-    def regrama(updates, state, params, *, key, **_):
+    def regrama(updates, state, params, *, key, gradients=None, **_):
         state = core.live(state, threshold=threshold)
         found = units.find(wiring, params)
-        signal = units.incoming(found, updates)  # all neurons of a layer have as many inputs: a sum does for a mean
-        return recycling.step(found, updates, state, params, signal, fresh, key, every=every, choose=choose)
+        learnt = updates if gradients is None else gradients
+        signal = units.incoming(found, learnt)  # all neurons of a layer have as many inputs: a sum does for a mean
+        how = {"every": every, "choose": choose, "wiring": wiring}
+        return recycling.step(found, updates, state, params, signal, fresh, key, **how)
 
     return core.rule(init, regrama)

@@ -63,6 +63,7 @@ def schwann(
         and a share rate * strength * injury_j of the way: incoming weights, bias to where they started, outgoing to 0
 
     A neuron that has been destroyed answers nothing, so it is drawn back to its start, answers again and recovers.
+    Where a normalization over neurons has names in the wiring, its vectors are drawn back, too.
 
     Args:
       wiring: names of the axes of the weights (`neuroml.wiring`).
@@ -124,7 +125,7 @@ def schwann(
         loose = spread({name: 1 - level for name, level in felt.items()}, wiring, params)
         steps = jax.tree.map(lambda hold, free, own: _loosened(state, 1 - own, hold, free), held, updates, loose)
         share = {name: state.rate * level for name, level in felt.items()}
-        steps = surgery.pull(found, steps, params, state.start, share)
+        steps = surgery.pull(found, steps, params, state.start, share, wiring=wiring)
         return steps, state._replace(injury=injury, answers=answers, protected=after, count=count)
 
     return core.rule(init, schwann)

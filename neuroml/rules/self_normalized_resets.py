@@ -57,7 +57,8 @@ def self_normalized_resets(
 
     The power is the chance of so long a silence where a neuron fires at each update with probability 1 / mean_j. A
     neuron that never fired since its birth is taken to have fired always. A replaced neuron gets fresh incoming weights
-    and bias, and outgoing weights of zero, and knows nothing of the past.
+    and bias, and outgoing weights of zero, and knows nothing of the past; where a normalization over neurons has names
+    in the wiring, its vectors are fresh there, too.
 
     Args:
       wiring: names of the axes of the weights (`neuroml.wiring`).
@@ -115,7 +116,7 @@ def self_normalized_resets(
 
         def replace(steps):
             share = {name: which.astype(jnp.float32) for name, which in chosen.items()}
-            return surgery.pull(found, steps, params, fresh(birth), share)
+            return surgery.pull(found, steps, params, fresh(birth), share, wiring=wiring)
 
         updates = jax.lax.cond(some, replace, lambda steps: steps, updates)
         born = {name: _begin(record, chosen[name] | rejected[name]) for name, record in records.items()}

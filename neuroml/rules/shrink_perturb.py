@@ -31,14 +31,14 @@ def shrink_perturb(
 
     Args:
       shrink: share of each weight that is lost, in [0, 1]. With `noise=0` too, 0 is inert.
-      noise: standard deviation of what is added.
+      noise: standard deviation of what is added, >= 0.
       every: updates between two of them.
 
     Returns:
       A rule that needs the word `key`. Last in the chain: it changes weights, not gradients.
 
     Raises:
-      UsageError: `every` below 1.
+      UsageError: a number outside its range, `every` below 1.
 
     Reference:
       Ash and Adams 2020, "On warm-starting neural network training"; at every step: Dohare et al. 2024. How ours
@@ -53,6 +53,7 @@ def shrink_perturb(
     if every < 1:
         raise UsageError(f"every={every} must be at least 1.")
     given = {"shrink": shrink, "noise": noise}
+    core.require_ranges("shrink_perturb", given, shrink="[0, 1]", noise="[0, inf)")
 
     def init(params):
         del params

@@ -48,7 +48,9 @@ def spectral_regularization(
         v = direction of kernel^T @ kernel @ v                                     `iterations` times per update
 
     It leaves all other singular values alone: unlike weight decay, it lets a layer keep its rank while it holds its
-    gain. Kernels of convolutions count as matrices [height * width * inputs, outputs].
+    gain. Kernels of convolutions count as matrices [height * width * inputs, outputs]. The kernels of attention whose
+    bias has several axes (`query`, `key`, `value` of Flax) belong to no layer as yet and are left alone; without biases
+    they count as matrices [inputs * heads, size of a head].
 
     Args:
       strength: >= 0; 0 is inert.

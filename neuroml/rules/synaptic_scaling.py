@@ -10,7 +10,6 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from neuroml import averages, core, projection, units
-from neuroml.errors import UsageError
 
 TINY = 1e-12
 
@@ -63,7 +62,7 @@ def synaptic_scaling(
       A rule that needs the word `activity`. Last in the chain. A neuron whose answers are not finite keeps its mean.
 
     Raises:
-      UsageError: a target that is not positive; no population between two layers, a layer without names, or an
+      UsageError: a number outside its range; no population between two layers, a layer without names, or an
         activity that lacks one.
 
     Reference:
@@ -82,9 +81,9 @@ def synaptic_scaling(
     >>> step["a"]["kernel"].tolist(), step["b"]["kernel"].ravel().tolist()
     ([[1.0, -0.5], [1.0, -0.5]], [0.0, 0.0])
     """
-    if isinstance(target, float | int) and target <= 0:
-        raise UsageError(f"target={target} must be positive: it is the mean magnitude of a neuron's answers.")
     given = {"target": target, "speed": speed, "decay": decay, "largest": largest}
+    ranges = {"target": "(0, inf)", "speed": "[0, inf)", "decay": "[0, 1)", "largest": "[1, inf]"}
+    core.require_ranges("synaptic_scaling", given, **ranges)
 
     def init(params):
         mean = units.begin("synaptic_scaling", wiring, params, jnp.zeros)

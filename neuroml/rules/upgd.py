@@ -36,8 +36,8 @@ def upgd(
         gradient = (gradient + noise * normal) * gate
 
     Args:
-      strength: of the gate; 1 is the paper's. With `noise=0` too, 0 is inert.
-      noise: standard deviation of the perturbation.
+      strength: of the gate, >= 0; 1 is the paper's. With `noise=0` too, 0 is inert.
+      noise: standard deviation of the perturbation, >= 0.
       decay: of the utilities, in [0, 1); they are corrected for their start at zero. One whose new value is not finite
         stays what it was.
       gate: "utility"; or "constant", the content-free control: a sigmoid of 0 for every weight.
@@ -47,7 +47,7 @@ def upgd(
       optax.add_decayed_weights(weight_decay), optax.sgd(learning_rate))`.
 
     Raises:
-      UsageError: an unknown gate.
+      UsageError: a number outside its range, an unknown gate.
 
     Reference:
       Elsayed and Mahmood 2024, ICLR, "Addressing loss of plasticity and catastrophic forgetting in continual learning",
@@ -67,6 +67,7 @@ def upgd(
     if gate not in GATES:
         raise unknown("gate", gate, GATES)
     given = {"strength": strength, "noise": noise, "decay": decay}
+    core.require_ranges("upgd", given, strength="[0, inf)", noise="[0, inf)", decay="[0, 1)")
 
     def init(params):
         utility = jax.tree.map(lambda p: jnp.zeros(jnp.shape(p), jnp.float32), params)

@@ -24,13 +24,15 @@ def weight_clipping(factor: ArrayLike = 2.0) -> optax.GradientTransformationExtr
         weight = clip(weight + step, -factor / sqrt(fan_in), factor / sqrt(fan_in))
 
     Args:
-      factor: > 0; infinite is inert.
+      factor: >= 0; infinite is inert.
 
     Returns:
-      A rule. Last in the chain: what is applied is clipped. Arrays that belong to no layer pass through.
+      A rule. Last in the chain: what is applied is clipped. Arrays that belong to no layer pass through; so do, as yet,
+      the kernels of attention whose bias has several axes (`query`, `key`, `value` of Flax). Without biases those are
+      taken for convolutions over time, of a fan_in of inputs * heads.
 
     Raises:
-      UsageError: no layer among the weights.
+      UsageError: a factor below 0; no layer among the weights.
 
     Reference:
       Elsayed, Lan, Lyle, Mahmood 2024, "Weight clipping for deep continual and reinforcement learning": the bounds are
@@ -43,6 +45,7 @@ def weight_clipping(factor: ArrayLike = 2.0) -> optax.GradientTransformationExtr
     >>> step["kernel"].ravel().tolist()
     [1.0, 1.0, 1.0, 1.0]
     """
+    core.require_ranges("weight_clipping", {"factor": factor}, factor="[0, inf]")
 
     def init(params):
         projection.begin("weight_clipping", params, lambda sizes: sizes)

@@ -5,7 +5,7 @@
 `growth_100`, tuning seeds and held-out training images, all 100 permutations. Kept in `ridges.json`, by neurons a
 layer, method and scale of the ridge: for each seed, accuracy on all tasks at the end and the mean accuracy on each task
 when it had just been learnt, in %. What is in the file is not run again; for another number of seeds it is written
-anew. One to two minutes a seed and row on one core.
+anew. A minute and a half a seed and row on one core.
 """
 
 import json
@@ -24,7 +24,7 @@ from neuroml.streams.dataset import Dataset
 from paper_repro import scripts
 
 HOME = Path(__file__).parent / "results"
-WIDTHS = (100, 50)
+WIDTHS = (100,)
 SCALES = (0.6, 1.2, 2.4, 4.8)
 METHODS = ("fixed", "neurogenesis")
 

@@ -173,6 +173,13 @@ def test_mistakes_are_named():
         grow(1, rngs=nnx.Rngs(0))
     with pytest.raises(UsageError, match="a reader has 3 inputs; the units to be born are of 8"):
         grow(1, nnx.Linear(3, 2, rngs=nnx.Rngs(0)), rngs=nnx.Rngs(0))
+    before = weights(model)
+    with pytest.raises(UsageError, match="a reader has 16 inputs; the units to be born are of 8.*a layer of their own"):
+        grow(1, model.head, nnx.Linear(16, 2, rngs=nnx.Rngs(0)), rngs=nnx.Rngs(0))  # a concatenation with a skip
+    image, joined = Image(nnx.Rngs(0)), nnx.Conv(12, 2, (3, 3), rngs=nnx.Rngs(0))
+    with pytest.raises(UsageError, match="a reader has 12 inputs; the units to be born are of 6"):
+        image.first.grow(1, joined, rngs=nnx.Rngs(0))
+    same(weights(model), before, rtol=0, atol=0)
     graph, state = nnx.split(model)
 
     @jax.jit

@@ -80,7 +80,7 @@ def test_the_control_moves_other_neurons():
 
 @pytest.mark.parametrize("target", [0, 1, -0.5, 2.0])
 def test_a_target_that_is_no_rate_raises(target):
-    with pytest.raises(UsageError, match=f"target={target} must lie between 0 and 1"):
+    with pytest.raises(UsageError, match=rf"a `target` in \(0, 1\), but target={target}"):
         neuroml.intrinsic_plasticity(WIRING, target=target)
 
 

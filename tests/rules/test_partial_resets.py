@@ -86,7 +86,7 @@ def test_the_share_falls_from_the_whole_strength_as_the_utility_rises_over_the_m
     assert all((utility == 1).all() for utility in state.utilities.values())
 
 
-def test_the_defaults_are_the_authors():
+def test_the_defaults_reach_the_state():
     state = neuroml.partial_resets(NAMES, network).init(PARAMS)
     given = {name: round(float(getattr(state, name)), 6) for name in state.hyperparameters}
     assert given == {"strength": 0.015, "sharpness": 16.0, "threshold": 1.0, "decay": 0.99}

@@ -74,7 +74,7 @@ def test_the_control_gives_the_factors_to_other_neurons():
 
 @pytest.mark.parametrize("target", [0.0, -1.0])
 def test_a_target_that_is_not_positive_raises(target):
-    with pytest.raises(UsageError, match=f"target={target} must be positive"):
+    with pytest.raises(UsageError, match=rf"a `target` in \(0, inf\), but target={target}"):
         neuroml.synaptic_scaling(WIRING, target=target)
 
 
