@@ -88,6 +88,14 @@ def test_seeds_by_vmap_are_single_runs_within_the_tolerance():
     assert_close(curves(run(seeds_mode="vmap")), curves(run()))
 
 
+def test_a_loop_of_one_run_computes_one_branch_of_a_condition_and_a_batch_both():
+    either = lambda x, y: jax.lax.cond(x > 0, lambda: x * y, lambda: x - y)
+    alone, batch = (vmap(either, in_axes=(0, None), out_axes=0) for vmap in (made._alone, jax.vmap))
+    given = jnp.ones(1), jnp.float32(3)
+    assert "cond" in str(jax.make_jaxpr(alone)(*given)) and "cond" not in str(jax.make_jaxpr(batch)(*given))
+    assert alone(*given).tolist() == batch(*given).tolist() == [3]
+
+
 def test_a_loop_of_steps_is_the_scan_within_the_tolerance():
     looped = run(steps_mode="loop")
     assert looped.modes == {"steps": "loop", "seeds": "map"}
