@@ -174,9 +174,10 @@ def require_ranges(who: str, given: Mapping[str, Any], **ranges: str) -> None:
         value = given[name]
         if isinstance(value, jax.core.Tracer) or np.ndim(value):
             continue
+        number = float(np.asarray(value))  # within a trace, comparing one of JAX's would be traced, too
         low, high = map(float, bounds[1:-1].split(","))
-        above = low < value if bounds[0] == "(" else low <= value
-        below = value < high if bounds[-1] == ")" else value <= high
+        above = low < number if bounds[0] == "(" else low <= number
+        below = number < high if bounds[-1] == ")" else number <= high
         if not (above and below):
             raise UsageError(f"{who} needs a `{name}` in {bounds}, but {name}={value}.")
 

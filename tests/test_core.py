@@ -255,6 +255,8 @@ def test_a_number_outside_its_range_raises_whatever_its_type_and_so_does_nan(mak
 def test_tracers_and_arrays_of_several_numbers_are_in_every_range():
     given = lambda x: core.require_ranges("a_rule", {"x": x}, x="[0, 1)") or x
     assert jax.jit(given)(3.0) == 3 and jax.vmap(given)(jnp.array([3.0, -1.0])).tolist() == [3, -1]
+    number = jnp.float32(0.5)
+    assert jax.jit(lambda: given(number))() == 0.5  # made outside of what is traced
     assert given(jnp.array([3.0, -1.0])).shape == (2,) and given(0) == 0 and given(np.float64(0.5)) == 0.5
     with pytest.raises(UsageError, match=r"a_rule needs a `x` in \[0, 1\), but x=1\."):
         given(1)

@@ -135,7 +135,7 @@ def test_another_shape_raises(x):
         neuroml.StreamingNorm(3)(x)
 
 
-@pytest.mark.parametrize("settings", [{"decay": 1.0}, {"decay": -0.1}, {"short_decay": 1.5}, {"shift": -1}])
+@pytest.mark.parametrize("settings", [{"decay": 1.0}, {"decay": -0.1}, {"short_decay": 1.5}, {"shift": -1.0}])
 def test_a_number_out_of_range_raises(settings):
     with pytest.raises(UsageError, match=f"needs a `{[*settings][0]}` in "):
         neuroml.StreamingNorm(3, **settings)
