@@ -75,8 +75,8 @@ def make(
     [[1.0, 0.0]]
     """
     given = {"decay": decay, "short_decay": short_decay, "epsilon": epsilon, "largest": largest, "shift": shift}
-    decays, bounds = dict.fromkeys(("decay", "short_decay"), "[0, 1)"), {"largest": "(0, inf]", "shift": "[0, inf]"}
-    core.require_ranges("streaming normalization", given, **decays, **bounds, epsilon="[0, inf)")
+    ranges = {"decay": "[0, 1)", "short_decay": "[0, 1)", "epsilon": "[0, inf)", "largest": "(0, inf]"}
+    core.require_ranges("streaming normalization", given, **ranges, shift="[0, inf]")
 
     def init(shape):
         zero = jnp.zeros(shape)

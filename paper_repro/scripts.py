@@ -1,6 +1,7 @@
 """What the scripts of the claims share: options, the mistakes of a user, and checks before the work and not after."""
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,6 +32,12 @@ def main(work: Callable[..., None], about: str | None, arguments: Sequence[str] 
         return 0
 
     return guarded(checked)
+
+
+def resumed(path: Path, given: dict[str, Any]) -> dict[str, Any]:
+    """Returns what a file of results holds if it was made with what is given, else an empty record of it."""
+    before = json.loads(path.read_text()) if path.exists() else {}
+    return before if given.items() <= before.items() else {**given, "found": {}}
 
 
 def guarded(work: Callable[[], int], stopped: str = "stopped.") -> int:

@@ -256,6 +256,9 @@ REPAIRS = {
     "self_normalized_resets": lambda: neuroml.self_normalized_resets(NORMED_NAMES, FRESH, minimum=5),
     "nanotube": lambda: neuroml.nanotube(NORMED_NAMES, every=5, heals="destroyed"),
     "schwann": lambda: neuroml.schwann(NORMED_NAMES),
+    "cbp": lambda: neuroml.cbp(NORMED_NAMES, FRESH, rate=0.05, maturity=2.0, decay=0.0),
+    "regrama": lambda: neuroml.regrama(NORMED_NAMES, FRESH, threshold=0.3, every=5),
+    "partial_resets": lambda: neuroml.partial_resets(NORMED_NAMES, FRESH, strength=1.0, every=5),
 }
 
 

@@ -60,9 +60,8 @@ def growth(
                 neurons older than `maturity` with utility_j < apoptosis * mean_i utility_i die
 
     A neuron born in a later task answers earlier inputs, too, through outgoing weights whose importance is zero. So
-    with rules that weigh each weight, such as `neuroml.ewc` or `neuroml.si`, what was consolidated is not held. (Two
-    tasks of digits with EWC, measured once, not kept: accuracy on the first .95 without growth, .34 to .54 with births
-    in the second.) `neuroml.imagining` fills this gap, for the projector only.
+    with rules that weigh each weight, such as `neuroml.ewc` or `neuroml.si`, what was consolidated is not held.
+    `neuroml.imagining` fills this gap, for the projector only.
 
     Args:
       wiring: names of the axes of the weights (`neuroml.wiring`).

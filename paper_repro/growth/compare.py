@@ -11,6 +11,7 @@ corrected for the number of comparisons. Over the same seeds; one of which eithe
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks import results
 from paper_repro import comparing, scripts
@@ -23,6 +24,7 @@ FILES = (
     "hundred/growth_100.domain.jsonl",
     "split_mnist_one_pass.class.jsonl",
     "split_mnist_growth.class.jsonl",
+    "split_cifar10_growth.class.jsonl",
 )
 RIVALS = {"neurogenesis": ("growth", "neurogenesis by_lot=True", "neurogenesis pool=1")}
 Groups = Mapping[tuple[int, str], Sequence[results.Record]]  # by width and name
@@ -30,15 +32,20 @@ Groups = Mapping[tuple[int, str], Sequence[results.Record]]  # by width and name
 
 def lines(path: Path) -> list[str]:
     """Returns a line for each width, each setting in a file and what it is held against."""
-    named = lambda record: (record["config"]["protocol"]["hidden"][0], name_of(record))
+    named = lambda record: (_width(record["config"]["protocol"]), name_of(record))
     groups = comparing.by_name(results.latest(results.read(path)), named)
     found = {key: comparing.values(group, "accuracy") for key, group in sorted(groups.items())}
     return [
-        f"{width} neurons: {setting} - {words} = {difference}"
+        f"{f'{width} neurons' if width else 'convolutions'}: {setting} - {words} = {difference}"
         for (width, setting), ours in found.items()
         for words, other in _others(groups, width, setting).items()
         if (difference := comparing.compared(ours, found.get(other, {})))
     ]
+
+
+def _width(protocol: Mapping[str, Any]) -> int:
+    """Returns how many neurons a layer has; 0 for convolutions, whose dense layer is not set by `hidden`."""
+    return 0 if protocol.get("network") == "cnn" else protocol["hidden"][0]
 
 
 def _others(groups: Groups, width: int, setting: str) -> dict[str, tuple[int, str]]:

@@ -45,9 +45,7 @@ def work(seeds: int, out: Path) -> None:
     """Runs what is not in the file yet, and adds it."""
     environment.prepare_jax()
     path, data = out / "ridges.json", sources.load("mnist").held_out()
-    given = {"first_seed": FIRST_SEED, "seeds": seeds}
-    before = json.loads(path.read_text()) if path.exists() else {}
-    record = before if given.items() <= before.items() else {**given, "found": {}}
+    record = scripts.resumed(path, {"first_seed": FIRST_SEED, "seeds": seeds})
     for width in WIDTHS:
         for scale in SCALES:
             for method in METHODS:

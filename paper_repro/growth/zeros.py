@@ -72,9 +72,7 @@ def work(seeds: int, out: Path) -> None:
     """Runs what is not in the file yet, and adds it."""
     environment.prepare_jax()
     path, data = out / "zeros.json", sources.load("mnist").held_out()
-    given = {"first_seed": FIRST_SEED, "seeds": seeds}
-    before = json.loads(path.read_text()) if path.exists() else {}
-    record = before if given.items() <= before.items() else {**given, "found": {}}
+    record = scripts.resumed(path, {"first_seed": FIRST_SEED, "seeds": seeds})
     trials = {name: ("fixed", {}, silent) for name, silent in SILENT.items()}
     trials |= {name: ("growth", changes, ()) for name, changes in GROWTH.items()}
     for width in WIDTHS:
