@@ -74,7 +74,7 @@ class Job:
         suite = self.suite
         return Experiment(
             self.method,
-            network_of(suite, self.method),
+            network_of(suite, self.method, self.options),
             maker_of(suite, self.scenario),
             batch_size=self.batch_size,
             epochs=suite.epochs,
@@ -89,10 +89,16 @@ class Job:
         )
 
 
-def network_of(suite: Suite, method: Method) -> Callable[[tuple[int, ...], int], neuroml.Network]:
-    """Returns what makes the network of a suite and method for an image shape and a number of outputs."""
+def network_of(
+    suite: Suite, method: Method, options: Mapping[str, Any]
+) -> Callable[[tuple[int, ...], int], neuroml.Network]:
+    """Returns what makes the network of a suite and method for an image shape and a number of outputs.
+
+    Inputs that running statistics normalize are not standardized by the suite's two constants as well.
+    """
     settings = {"initialization": suite.initialization, **method.architecture}
-    scaled = lambda network: standardized(network, *suite.standardized)
+    normalized = suite.conditioning or method.conditions(options)
+    scaled = lambda network: network if normalized else standardized(network, *suite.standardized)
     if suite.network == "mlp":
         return lambda shape, outputs: scaled(neuroml.mlp(shape, suite.hidden, outputs, **settings))
     if suite.network == "cnn":
@@ -164,7 +170,6 @@ def jobs_of(suite: Suite, names: Sequence[str], chosen: Sequence[str], *, asked:
                 f"learning_rate={job.hyperparameters['learning_rate']:g} of {job.name} must be at least 0."
             )
         _check_stream(job)
-        _check_inputs(job)
     return jobs
 
 
@@ -186,14 +191,6 @@ def _check_stream(job: Job) -> None:
             f"{job.name} must be told where a task ends, and {suite.name} does not tell where that is. "
             f"These run without: {', '.join(able)}."
         )
-
-
-def _check_inputs(job: Job) -> None:
-    """Refuses inputs that would be normalized twice."""
-    suite = job.suite
-    if suite.standardized != (0.0, 1.0) and (suite.conditioning or job.method.conditions):
-        why = f"conditioning={suite.conditioning}" if suite.conditioning else f"{job.name} normalizes its inputs"
-        raise UsageError(f"standardized={suite.standardized} and {why}: take one of the two.")
 
 
 def _needs_tasks(method: Method, options: Mapping[str, Any]) -> bool:

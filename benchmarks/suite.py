@@ -53,7 +53,7 @@ class Suite:
     window: int | None = None  # examples over which tasks blend into each other; None: boundaries are given
     shared_head: bool = False  # of a repeated stream: told which task it is, all tasks answer on the same outputs
     scenarios: tuple[str, ...] = ("task", "domain", "class")
-    standardized: tuple[float, float] = (0.0, 1.0)  # mean and deviation of pixels in [0, 1], taken off by the network
+    standardized: tuple[float, float] = (0.0, 1.0)  # mean and deviation of pixels, unless running statistics normalize
     network: str = "mlp"
     hidden: tuple[int, ...] = (400, 400)
     initialization: str = "torch"

@@ -17,6 +17,7 @@ suite = dataclasses.replace(
     summary="CIFAR-10, a million images one by one, the labels shuffled after each 2,500",
     data="cifar10",
     network="cnn",
+    standardized=(0.0, 1.0),
     methods=tuple(name for name in mnist.methods if name not in ("layer_norm", "crelu")),  # for dense networks
     seeds=10,
     hyperparameters={

@@ -17,6 +17,7 @@ suite = dataclasses.replace(
     examples=10_000,
     hidden=(100, 100, 100),
     initialization="lecun",
+    standardized=(0.0, 1.0),
     learning_rate=0.003,
     seeds=10,
 )

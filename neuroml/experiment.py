@@ -126,7 +126,7 @@ class Experiment:
         base = OPTIMIZERS[self.optimizer](rate)
         settings = {**self.options, **hyperparameters}
         at = Situation(task, base, rate, example, self.batch_size, stream.outputs, stream.tasks, stream.scenario)
-        if self.conditioning is None or self.method.conditions:
+        if self.conditioning is None or self.method.conditions(self.options):
             return self.method.make(at, settings)
         seen = example._replace(x=jnp.asarray(example.x, jnp.float32))
         inner = self.method.make(at._replace(task=task._replace(scale=1.0), example=seen), settings)

@@ -67,7 +67,7 @@ class Method:
     activity: bool = False  # its rules work on the inputs of the layers
     learner: Callable[[Situation, Settings], Learner] | None = None  # for what does not learn by gradient alone
     prepares: Callable[[Settings], int] = lambda given: 0  # first examples held back until it has looked at them
-    conditions: bool = False  # normalizes its inputs by itself
+    conditions: Callable[[Settings], bool] = lambda given: False  # normalizes its inputs by itself
     # In which it means something; "task" alone: it is told the task of an example, at test time too.
     scenarios: tuple[str, ...] = ("task", "domain", "class")
     own_heads: bool = False  # takes each task that is told apart to have outputs of its own

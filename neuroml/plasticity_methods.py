@@ -77,9 +77,13 @@ def _balanced(at: Situation, given: Settings, last: optax.GradientTransformation
     return lambda task: make_learner(task, chain, activity=True)
 
 
+def _adapts(given: Settings) -> bool:
+    return bool(given["adapts"])
+
+
 def _adapting(at: Situation, given: Settings, make: Callable[[Task], Learner]) -> Learner:
     """Inputs keep a set point, too, where the setting `adapts` says so."""
-    if not given["adapts"]:
+    if not _adapts(given):
         return make(at.task)
     norm = adaptation.make(given["decay"], shift=given["shift"])
     return conditioned(make(at.task._replace(scale=1.0)), norm, at.example, at.task.scale)
@@ -185,7 +189,7 @@ methods: dict[str, Method] = {
         hyperparameters={**_SET_POINTS, "surprise": 0.0, **_UNBOUNDED},
         options={"every": 100, "adapts": True},
         young=_UNBOUNDED,
-        conditions=True,
+        conditions=_adapts,
     ),
     "condensate_homeostasis": Method(
         "the set points of homeostasis, and steps that keep out of the directions of earlier tasks",
@@ -193,7 +197,7 @@ methods: dict[str, Method] = {
         hyperparameters={**_SET_POINTS, "protection": 1.0, **_PROJECTOR},
         options={"every": 100, "adapts": True, **PROJECTOR_OPTIONS},
         boundaries=always,
-        conditions=True,
+        conditions=_adapts,
     ),
     "condensate_shell": Method(
         "a core that keeps, in a shell that protects nothing and answers what comes next",
@@ -201,7 +205,7 @@ methods: dict[str, Method] = {
         hyperparameters={**_SET_POINTS, "protection": 1.0, "speed": 1.0, **_PROJECTOR},
         options={"every": 100, "adapts": True, "start": "itself", "balanced": True, **PROJECTOR_OPTIONS},
         boundaries=always,
-        conditions=True,
+        conditions=_adapts,
         young={"balanced": True},
     ),
 }

@@ -280,9 +280,13 @@ def test_standardized_images_reach_the_network_once():
     x = jax.random.uniform(jax.random.key(1), (3, 8, 8, 1))
     found, wanted = networks[1].apply(params, state, x)[0], networks[0].apply(params, state, (x - 0.25) / 0.5)[0]
     np.testing.assert_allclose(found, wanted, rtol=1e-6)
-    for one, name in ((dataclasses.replace(moved, conditioning=0.99), "naive"), (moved, "homeostasis")):
-        with pytest.raises(UsageError, match="take one of the two"):
-            jobs_of(one, [name], ["class"])
+    fed = dataclasses.replace(moved, conditioning=0.99)
+    for one, name in ((fed, "naive"), (moved, "homeostasis")):  # their running statistics take its place
+        network = Job(one, "class", name).experiment.network((8, 8, 1), 10)
+        np.testing.assert_array_equal(network.apply(params, state, x)[0], networks[0].apply(params, state, x)[0])
+    plain = dataclasses.replace(moved, options={"homeostasis": {"adapts": False}})
+    network = Job(plain, "class", "homeostasis").experiment.network((8, 8, 1), 10)
+    np.testing.assert_array_equal(network.apply(params, state, x)[0], found)
 
 
 @pytest.mark.parametrize("young", [{"shared_head": True}, {"standardized": (0.1, 0.3)}])
