@@ -55,13 +55,22 @@ def late_minus_early_tasks(online: Online, *, share: float = 0.1) -> float:
     return float(by_task[-count:].mean() - by_task[:count].mean())
 
 
-def recovery_steps(online: Online, at: int, *, share: float = 0.95, window: int = 10, before: int = 200) -> float:
+def recovery_steps(
+    online: Online,
+    at: int,
+    *,
+    share: float = 0.95,
+    window: int = 10,
+    before: int = 200,
+    uninjured: Online | None = None,
+) -> float:
     """Steps after an injury just before step `at` until accuracy is back at a share of what it was.
 
     `at` counts the steps that were taken, from 0 over the whole stream, as `neuroml.interventions.injured` does.
     What it was is the mean of up to `before` steps until the injury, in the same task; what it is, the mean of the last
     `window` steps, all of them after the injury, so that `window` is the least. NaN where the task ends before, and for
-    an injury at a task's first step.
+    an injury at a task's first step. `uninjured` says what it was by another run on the same stream, such as one that
+    nothing repairs: one bar for all.
 
     >>> recovery_steps(np.array([[0.8, 0.8, 0.1, 0.5, 0.8, 0.8]]), 2, window=2, before=2)
     4.0
@@ -69,6 +78,7 @@ def recovery_steps(online: Online, at: int, *, share: float = 0.95, window: int 
     nan
     """
     then, after = _around(online, at, before)
+    then = then if uninjured is None else _around(uninjured, at, before)[0]
     if len(after) < window:
         return float("nan")
     means = np.convolve(after, np.ones(window) / window, "valid")

@@ -16,6 +16,7 @@ from neuroml import averages, core, surgery, units
 from neuroml.errors import UsageError, unknown
 
 CHOICES = ("utility", "random")
+HEALED = ("silent", "destroyed")
 TINY = 1e-12
 
 
@@ -35,12 +36,14 @@ class RecyclingState(NamedTuple):
         return {"replaced": self.births.astype(jnp.float32)}
 
 
-def check_settings(every: int, choose: str) -> None:
-    """Raises `UsageError` for an `every` below 1 or an unknown choice."""
+def check_settings(every: int, choose: str, heals: str = "silent") -> None:
+    """Raises `UsageError` for an `every` below 1, an unknown choice, or unknown neurons to heal."""
     if every < 1:
         raise UsageError(f"every={every} must be at least 1.")
     if choose not in CHOICES:
         raise unknown("choice", choose, CHOICES)
+    if heals not in HEALED:
+        raise unknown("value of `heals`", heals, HEALED)
 
 
 def begin(rule: str, wiring: Any, params: Any, threshold: ArrayLike) -> RecyclingState:
@@ -61,6 +64,7 @@ def step(
     *,
     every: int,
     choose: str,
+    heals: str = "silent",
     wiring: Any = None,
 ) -> tuple[Any, RecyclingState]:
     """Adds the neurons' signals to their sums; every so many updates, replaces those far below the mean sum.
@@ -71,7 +75,8 @@ def step(
 
     def check(steps, state):
         birth, draw = jax.random.split(key)
-        chosen = units.by_lot(draw, failing(state)) if choose == "random" else failing(state)
+        chosen = healed(found, params, failing(state), heals)
+        chosen = units.by_lot(draw, chosen) if choose == "random" else chosen
         share = {name: which.astype(jnp.float32) for name, which in chosen.items()}
         return surgery.pull(found, steps, params, fresh(birth), share, wiring=wiring), checked(state, chosen)
 
@@ -88,6 +93,14 @@ def heard(state: Any, signal: Mapping[str, Float[Array, " size"]]) -> Any:
 def failing(state: Any) -> dict[str, Bool[Array, " size"]]:
     """Returns which neurons have a score below the threshold. One whose sum is not finite is spared until the next."""
     return {name: jnp.isfinite(total) & (_score(total) < state.threshold) for name, total in state.sums.items()}
+
+
+def healed(found: Any, params: Any, failing: dict[str, Array], heals: str) -> dict[str, Bool[Array, " size"]]:
+    """Returns those of the neurons that fail who are healed: all of them, or those that were destroyed."""
+    if heals == "silent":
+        return failing
+    destroyed = units.destroyed(found, params)
+    return {name: which & destroyed[name] for name, which in failing.items()}
 
 
 def _score(total: Float[Array, " size"]) -> Float[Array, " size"]:

@@ -12,7 +12,7 @@ from neuroml.rules.schwann import schwann
 
 def _random_rebirth(at: Situation, given: Settings):
     names, fresh = wiring_of(at), lambda key: at.task.network.init(key)[0]
-    rule = redo(names, fresh, threshold=given["threshold"], every=int(given["every"]))
+    rule = redo(names, fresh, threshold=given["threshold"], every=int(given["every"]), heals=given["heals"])
     return renewal(may_consolidate(at, given), rule, names)
 
 
@@ -39,12 +39,13 @@ methods: dict[str, Method] = {
         activity=True,
     ),
     "random_rebirth": Method(
-        "silent neurons begin anew, soon",
+        "silent or destroyed neurons begin anew, soon",
         _random_rebirth,
         hyperparameters={"threshold": 0.01, **PROJECTOR},
-        options={"every": 20, **CONSOLIDATION_OPTIONS},
+        options={"every": 20, "heals": "silent", **CONSOLIDATION_OPTIONS},
         boundaries=consolidates,
         activity=True,
+        young={"heals": "silent"},
     ),
     "schwann": Method(
         "hurt neurons turn back to where they started, loosen and learn faster, then mature",

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from neuroml import core, projection
 from neuroml import wiring as names_of
@@ -113,6 +113,12 @@ def incoming(found: Mapping[str, Units], tree: Any) -> dict[str, Float[Array, " 
     kernels = _kernels(tree)
     total = lambda kernel: jnp.abs(kernel).astype(jnp.float32).sum(range(kernel.ndim - 1))
     return {name: sum((total(kernels[home]) for home in units.makers), jnp.zeros(())) for name, units in found.items()}
+
+
+def destroyed(found: Mapping[str, Units], params: Any) -> dict[str, Bool[Array, " size"]]:
+    """Returns which neurons hear nothing or are heard by nobody: all incoming or all outgoing weights are zero."""
+    entering, leaving = incoming(found, params), outgoing(found, params)
+    return {name: (entering[name] == 0) | (leaving[name] == 0) for name in found}
 
 
 def outgoing(found: Mapping[str, Units], tree: Any) -> dict[str, Float[Array, " size"]]:

@@ -12,7 +12,6 @@ from neuroml import core, recycling, surgery, units
 from neuroml.errors import unknown
 
 CHOICES = ("utility", "random")
-HEALED = ("silent", "destroyed")
 
 
 class NanotubeState(NamedTuple):
@@ -97,9 +96,7 @@ def nanotube(
     """
     if choose not in CHOICES:
         raise unknown("choice", choose, CHOICES)
-    if heals not in HEALED:
-        raise unknown("value of `heals`", heals, HEALED)
-    recycling.check_settings(every, "utility")
+    recycling.check_settings(every, "utility", heals)
 
     def init(params):
         known = recycling.begin("nanotube", wiring, params, threshold)
@@ -120,8 +117,7 @@ def nanotube(
             gives = {name: known[name] & ~which for name, which in silent.items()}
             # Someone must be left to give.
             failing = {name: which & gives[name].any() for name, which in silent.items()}
-            entering = units.incoming(found, params)
-            lost = {name: which & ((entering[name] == 0) | (leaving[name] == 0)) for name, which in failing.items()}
+            lost = recycling.healed(found, params, failing, "destroyed")
             failing = lost if heals == "destroyed" else failing
             useful = {name: jnp.where(known[name], state.sums[name] * leaving[name], 0) for name in failing}
             useful = units.by_lot(draw, useful) if choose == "random" else useful

@@ -18,6 +18,7 @@ def redo(
     threshold: ArrayLike = 0.1,
     every: int = 1000,
     choose: str = "utility",
+    heals: str = "silent",
 ) -> optax.GradientTransformationExtraArgs:
     r"""ReDo: replaces the neurons that hardly answer, compared with the mean neuron of their layer.
 
@@ -33,6 +34,8 @@ def redo(
       threshold: of the score, whose mean is 1, >= 0; 0 is inert.
       every: updates between two checks.
       choose: "utility", those below the threshold; or "random", the content-free control: as many, drawn by lot.
+      heals: "silent", all below the threshold; or "destroyed", those of them whose incoming or outgoing weights are
+        all zero.
 
     Returns:
       A rule that needs the words `activity` and `key`. Last in the chain; with momentum or Adam, as
@@ -40,7 +43,7 @@ def redo(
 
     Raises:
       UsageError: no population between two layers, a layer without names, an activity that lacks one, `every` below 1,
-        an unknown choice.
+        an unknown choice, unknown neurons to heal.
 
     Reference:
       Sokar et al. 2023, ICML, "The dormant neuron phenomenon in deep reinforcement learning", algorithm 1.
@@ -57,7 +60,7 @@ def redo(
     >>> step["b"]["kernel"].ravel().tolist(), int(state.births)                            # the second loses its voice
     ([0.0, -1.0, 0.0], 1)
     """
-    recycling.check_settings(every, choose)
+    recycling.check_settings(every, choose, heals)
 
     def init(params):
         return recycling.begin("redo", wiring, params, threshold)
@@ -66,7 +69,7 @@ def redo(
         state = core.live(state, threshold=threshold)
         found = units.find(wiring, params)
         signal = {name: jnp.abs(rows).mean(0) for name, rows in units.outputs(found, activity).items()}
-        how = {"every": every, "choose": choose, "wiring": wiring}
+        how = {"every": every, "choose": choose, "heals": heals, "wiring": wiring}
         return recycling.step(found, updates, state, params, signal, fresh, key, **how)
 
     return core.rule(init, redo)
