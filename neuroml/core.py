@@ -11,6 +11,7 @@ and, for logs, `report(self) -> {name: scalar}`. What it holds in trees like the
     anchors = (names)               fields that hold weights as they once were: there the new weight
     untouched = (names)             fields that are not about single weights of this network: they stay
     fresh(self) -> {name: scalar}   fields in which a new weight begins with that number
+    importances = (names)           fields that say how much a weight mattered: `renewal(..., newborns="held")`
     inherited(self, sources) -> Self   {layer: whose place each of its inputs takes}: where neurons became copies
     unresizable = "name: why not"   it cannot go on in a larger network, and `neuroml.resize` says so
 

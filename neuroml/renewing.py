@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import optax
 
 from neuroml import core, projection, surgery, units
-from neuroml.errors import UsageError
+from neuroml.errors import UsageError, unknown
+
+NEWBORNS = ("free", "held")
 
 # States of Optax that hold weights, not moments: the weights at the start, or those of a sequence beside the network's.
 HOLDING_WEIGHTS = (
@@ -31,7 +33,11 @@ class RenewalState(NamedTuple):
 
 
 def renewal(
-    base: optax.GradientTransformation, rule: optax.GradientTransformation, wiring: Any
+    base: optax.GradientTransformation,
+    rule: optax.GradientTransformation,
+    wiring: Any,
+    *,
+    newborns: str = "free",
 ) -> optax.GradientTransformationExtraArgs:
     """Chains an optimizer with a rule that replaces neurons, and clears the moments of the weights it replaces.
 
@@ -51,6 +57,9 @@ def renewal(
       base: what makes the steps: `optax.adam(1e-3)`, or a chain.
       rule: one that replaces neurons, such as `neuroml.cbp`: its state says in `renewed` which neurons those are.
       wiring: the names of the axes of the weights that the rule was given.
+      newborns: "free": their weights have no importance to `neuroml.ewc`, `mas`, `si` and `rwalk` until the next
+        consolidation, although they answer the inputs of earlier tasks, too, and change what was learnt there. "held":
+        their outgoing weights are held at zero as firmly as those of the others in the mean, as if they mattered alike.
 
     Returns:
       A transformation in the place of `optax.chain(base, rule)`; with plain SGD, which keeps no moments, the same.
@@ -58,7 +67,7 @@ def renewal(
     Raises:
       UsageError: at `init`, for a rule that replaces nothing, for an optimizer with moments of another shape than
         their weights, such as `optax.adafactor`, and for one that holds weights, such as
-        `optax.contrib.schedule_free`: to clear those would draw the new weights to zero.
+        `optax.contrib.schedule_free`: to clear those would draw the new weights to zero. An unknown `newborns`.
 
     >>> import neuroml
     >>> params = {"a": {"kernel": jnp.ones((2, 3))}, "b": {"kernel": jnp.ones((3, 1))}}
@@ -67,8 +76,11 @@ def renewal(
     >>> core.describe(tx.init(params)).split(":")[0]
     '.rule CBPState'
     """
+    if newborns not in NEWBORNS:
+        raise unknown("value of `newborns`", newborns, NEWBORNS)
     inner = optax.with_extra_args_support(base)
     last = optax.with_extra_args_support(rule)
+    hold = _held if newborns == "held" else lambda state, *_: state
 
     def init(params):
         known: Any = rule.init(params)
@@ -91,7 +103,7 @@ def renewal(
         renew = (
             (lambda old: _shared(base, old, found, params, after.donors, after.drive, wiring))
             if hasattr(after, "donors")
-            else (lambda old: _cleared(base, old, params, updates, gone()))
+            else (lambda old: hold(_cleared(base, old, params, updates, gone()), found, params, after.renewed))
         )
         return updates, RenewalState(jax.lax.cond(some, renew, lambda old: old, kept), after)
 
@@ -128,6 +140,15 @@ def _cleared(base: optax.GradientTransformation, state: Any, params: Any, update
     cleared = _mapped(base, lambda moment, gone: put(moment, gone, 0), state, gone)
     anchored = _mapped(base, put, state, gone, optax.apply_updates(params, updates))
     return _begun(_as_declared(state, cleared, anchored), gone)
+
+
+def _held(state: Any, found: Any, params: Any, born: Any) -> Any:
+    """Returns the state in which the outgoing weights of the newborn matter as those of the others do in the mean."""
+    elders = {name: ~which & ~born[name] for name, which in units.destroyed(found, params).items()}
+    as_elders = lambda node, name: surgery.as_elders(found, getattr(node, name), born, elders)
+    weighs = lambda node: hasattr(type(node), "importances")
+    held = lambda node: node._replace(**{name: as_elders(node, name) for name in node.importances})
+    return jax.tree.map(lambda node: held(node) if weighs(node) else node, state, is_leaf=weighs)
 
 
 def _shared(base: Any, state: Any, found: Any, params: Any, donors: Any, drive: Any, wiring: Any) -> Any:

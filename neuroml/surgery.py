@@ -99,6 +99,30 @@ def extended(found: Mapping[str, Units], updates: Any, fresh: Any, share: Mappin
     return structure.unflatten(leaves)
 
 
+def as_elders(found: Mapping[str, Units], tree: Any, born: Mapping[str, Array], elders: Mapping[str, Array]) -> Any:
+    """Returns the tree with the outgoing part of each neuron that was born the mean of those of its elders.
+
+    Layers that the tree lacks, hidden by `optax.masked`, are left out.
+
+    >>> from neuroml import units
+    >>> layer = lambda kernel: {"kernel": jnp.array(kernel)}
+    >>> params = {"a": layer([[1.0, 1.0, 1.0]]), "b": layer([[2.0], [4.0], [0.0]])}
+    >>> names = {"a": {"kernel": ("input", "hidden")}, "b": {"kernel": ("hidden", "output")}}
+    >>> new, found = jnp.array([False, False, True]), units.find(names, params)
+    >>> as_elders(found, params, {"hidden": new}, {"hidden": ~new})["b"]["kernel"].ravel().tolist()
+    [2.0, 4.0, 3.0]
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    layers = projection.layers(tree)
+    for name, part in found.items():
+        new, old = born[name][:, None], elders[name][:, None]
+        for layer in (layers[home] for home in part.readers if home in layers):
+            leaf = leaves[layer.kernel]
+            mean = jnp.where(old, leaf, 0).sum(-2, keepdims=True) / jnp.maximum(old.sum(), 1)
+            leaves[layer.kernel] = jnp.where(new, mean, leaf).astype(leaf.dtype)
+    return structure.unflatten(leaves)
+
+
 def transplant(found: Mapping[str, Units], tree: Any, donors: Mapping[str, Array], wiring: Any = None) -> Any:
     """Returns the tree with what enters and leaves each neuron taken from its donor, which may be itself.
 

@@ -24,6 +24,7 @@ class EWCState(NamedTuple):
     decay: jax.Array  # ()
 
     hyperparameters = ("strength", "decay")
+    importances = ("importance",)
     anchors = ("anchor",)
 
     def penalty(self, params: Any, **_: Any) -> jax.Array:

@@ -18,6 +18,7 @@ class MASState(NamedTuple):
     decay: jax.Array  # ()
 
     hyperparameters = ("strength", "decay")
+    importances = ("importance",)
     anchors = ("anchor",)
 
     def penalty(self, params: Any, **_: Any) -> jax.Array:

@@ -29,6 +29,7 @@ class RWalkState(NamedTuple):
     damping: jax.Array  # ()
 
     hyperparameters = ("strength", "decay", "damping")
+    importances = ("importance",)
     anchors = ("anchor", "start", "last_params")
 
     def penalty(self, params: Any, **_: Any) -> jax.Array:

@@ -34,6 +34,7 @@ class SIState(NamedTuple):
         return jax.tree.map(lambda earned: jnp.minimum(earned, self.ceiling), self.importance)
 
     hyperparameters = ("strength", "damping", "ceiling")
+    importances = ("importance",)
     anchors = ("anchor", "last_params")
 
     def penalty(self, params: Any, **_: Any) -> jax.Array:

@@ -3,10 +3,10 @@
     python -m paper_repro.repair.trials [--out paper_repro/repair/results]
 
 Half and four fifths of the neurons destroyed, learning rates as tuned before. Printed and kept in `trials.json`, for
-both shares: batches until 95 % of the accuracy that *no repair* had before the injury on the same seed, on how many seeds
-that never came (they count as all batches that were left of the task), and accuracy on all tasks at the end. Chosen is,
-of the trials that keep at least as much as no repair, in the mean over the shares, the one that needs the least part of
-its batches; where none keeps as much, the one that does of all. Half an hour on one core.
+both shares: batches until 95 % of the accuracy that *no repair* had before the injury on the same seed, on how many
+seeds that never came (they count as all batches that were left of the task), and accuracy on all tasks at the end.
+Chosen is, of the trials that keep at least as much as no repair, in the mean over the shares, the one that needs the
+least part of its batches; where none keeps as much, the one that does of all. Half an hour on one core.
 """
 
 import itertools

@@ -2,10 +2,10 @@
 
     python -m paper_repro.repair.without_copies [--seeds 30] [--out paper_repro/repair/results]
 
-At the injury, what survivors hand on is raised as nanotubes raise it, by half of what is gone. The destroyed then stay so
-(`none`), or begin anew (`random_rebirth`). Written to `without_copies.json`, for each share and seed: batches until 95 %
-of the accuracy before the injury, accuracy on all tasks at the end and on those before the injured one when that ends, in
-%. `python -m paper_repro.repair.compare` holds them against nanotubes. Five minutes on one core.
+At the injury, what survivors hand on is raised as nanotubes raise it, by half of what is gone. The destroyed then stay
+so (`none`), or begin anew (`random_rebirth`). Written to `without_copies.json`, for each share and seed: batches until
+95 % of the accuracy before the injury, accuracy on all tasks at the end and on those before the injured one when that
+ends, in %. `python -m paper_repro.repair.compare` holds them against nanotubes. Five minutes on one core.
 """
 
 import dataclasses
