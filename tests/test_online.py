@@ -38,6 +38,9 @@ def test_an_injury_is_found_by_the_steps_that_were_taken():
     ragged[0, :3], ragged[1], ragged[2, :5] = 0.9, [0.8] * 4 + [0.1, 0.4, 0.8, 0.8], 0.7
     settings = {"window": 2, "before": 4}
     assert online.recovery_steps(ragged, 3 + 4, **settings) == 4  # step 4 of the second task
+    weaker = np.where(ragged == 0.8, 0.6, ragged)  # had less before, and is held to what the other had
+    assert online.recovery_steps(weaker, 3 + 4, **settings) == 4
+    assert np.isnan(online.recovery_steps(weaker, 3 + 4, uninjured=ragged, **settings))
     assert online.injury_loss(ragged, 3 + 4, **settings) == pytest.approx(0.8 - 0.25)
     assert np.isnan(online.recovery_steps(ragged, 3, **settings))  # a task's first step
     assert np.isnan(online.recovery_steps(ragged, 3 + 8 + 4, **settings))  # one step is left

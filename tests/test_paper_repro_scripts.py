@@ -6,6 +6,7 @@ import types
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 import neuroml
@@ -13,21 +14,23 @@ from benchmarks import results, suite
 from benchmarks.jobs import Job
 from benchmarks.styles import method_style, method_styles
 from neuroml.errors import DataError
+from neuroml.learner import Task, make_learner
+from neuroml.lesions import lesion
 from neuroml.streams.sources import load
 from paper_repro import comparing, scripts
 from paper_repro.buzzega_2020_rotated import angles
 from paper_repro.condensates import ablation, frontier, phase_diagram
 from paper_repro.condensates import compare as condensate_compare
 from paper_repro.growth import compare as growth_compare
-from paper_repro.growth import course, front, ridges, zeros
+from paper_repro.growth import composed, course, front, ridges, zeros
 from paper_repro.growth import raster as growth_raster
 from paper_repro.plasticity import ablation as plasticity_ablation
 from paper_repro.plasticity import compare as plasticity_compare
 from paper_repro.plasticity import raster, speed
 from paper_repro.repair import compare as repair_compare
-from paper_repro.repair import curves, trials
+from paper_repro.repair import curves, trials, without_copies
 
-SEEDED = (ablation, frontier, phase_diagram, plasticity_ablation, curves, ridges, zeros)
+SEEDED = (ablation, frontier, phase_diagram, plasticity_ablation, curves, ridges, zeros, composed, without_copies)
 WRITING = (*SEEDED, raster, speed, growth_raster, front, course, trials, angles)
 
 
@@ -204,10 +207,34 @@ def test_no_comparison_where_no_seed_is_common():
 
 def test_one_that_recovers_fast_among_many_that_do_not_is_not_chosen():
     back, never = [0.8] * 5 + [0.0] * 5 + [0.8] * 15, [0.8] * 5 + [0.0] * 20
-    assert trials.recovery(np.array([[back]] + 9 * [[never]]), at=5) == ((15 + 9 * 20) / 10, 9)
-    assert trials.recovery(np.array([[never]]), at=5) == (20.0, 1)  # a number, which JSON and `min` can take
-    found = [{"settings": number, "recovery_steps": steps, "accuracy": 0.5} for number, steps in ((1, 20), (2, 15))]
-    assert trials.choose(found, bar=0.4) == 2
+    some, none = np.array([[back]] + 9 * [[never]]), np.array([[never]])
+    assert trials.recovery(some, some, at=5) == ((15 + 9 * 20) / 10, 9)
+    assert trials.recovery(none, none, at=5) == (20.0, 1)  # a number, which JSON and `min` can take
+    assert trials.recovery(np.array([[back]]), np.array([[[1.0] * 25]]), at=5) == (20.0, 1)  # held to the other's bar
+
+
+def test_the_soonest_is_chosen_of_those_that_keep_as_much_in_parts_of_what_no_repair_needs():
+    one = lambda half, most, kept: {
+        "0.5": {"recovery_steps": half, "accuracy": kept},
+        "0.8": {"recovery_steps": most, "accuracy": kept},
+    }
+    rows = [one(20, 100, 0.6), one(10, 120, 0.6), one(5, 50, 0.4)]
+    found = [{"settings": number, "found": row} for number, row in enumerate(rows)]
+    assert (
+        trials.choose(found, none=one(20, 200, 0.5)) == 1
+    )  # .55 of what no repair needs, not .75; the third keeps less
+    assert trials.choose(found, none=one(20, 200, 0.7)) == 2
+
+
+def test_survivors_make_up_for_half_of_what_is_gone():
+    network = neuroml.mlp((4,), (8, 4), 2)
+    inner = make_learner(Task(network, 1.0), optax.sgd(0.1))
+    agent = without_copies.compensated(inner, network.wiring, 0.5)
+    state = agent.init(jax.random.key(0))
+    gone = lesion(network.wiring(state.params), state.params, 0.75, jax.random.key(1))
+    plain, raised = (learner.destroy(state, gone).params for learner in (inner, agent))
+    np.testing.assert_allclose(raised["head"]["kernel"], (1 + 0.5 * 3) * plain["head"]["kernel"], rtol=1e-6)
+    np.testing.assert_array_equal(raised["layers"][0]["kernel"], plain["layers"][0]["kernel"])
 
 
 def test_a_control_has_the_colour_of_its_method_and_a_look_of_its_own():

@@ -9,6 +9,8 @@ from test_renewing import KEY, MESU, NAMES, network, predict, rule, steps
 
 import neuroml
 from neuroml import core, surgery, units
+from neuroml.errors import UsageError
+from neuroml.rules.condensate_projector import held
 
 UNTOUCHED = {
     "lwf": (neuroml.lwf(predict, outputs=2), "teacher"),
@@ -108,3 +110,55 @@ def test_they_may_be_hidden_where_weights_are_shared(name):
     pairs = zip(parts(shared.base), parts(plain), ("anchor", "trace"), strict=True)
     for mine, theirs, field in pairs:
         np.testing.assert_array_equal(into(getattr(mine, field)), into(getattr(theirs, field))[:, tube.donors["first"]])
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_projector_knows_a_copy_as_it_knows_its_donor(hidden):
+    """What it would hold had the copy answered as its donor did; the layers that it does not see stay out of it."""
+    seen = {"a": True, "b": True, "c": not hidden}
+    base = optax.chain(optax.sgd(0.1), neuroml.condensate_projector(scale=0.1))
+    tube = neuroml.nanotube(NAMES, noise=0.0, every=1)
+    tx = neuroml.renewal(optax.masked(base, seen) if hidden else base, tube, NAMES)
+    params, still = network(KEY), jax.tree.map(jnp.zeros_like, network(KEY))
+    rows = lambda key, size: jnp.abs(jax.random.normal(key, (40, size)))
+    loud = {"a": rows(KEY, 3), "b": rows(jax.random.key(1), 5), "c": rows(jax.random.key(2), 4)}
+    _, state = tx.update(still, tx.init(params), params, activity=loud, key=KEY)
+    state = neuroml.consolidate(state, params)
+    before = projector_of(state).layers["b"]
+    quiet = loud | {"b": loud["b"].at[:, 2].set(0.0)}
+    _, after = tx.update(still, state, params, activity=quiet, key=KEY)
+    source = jnp.append(after.rule.donors["first"], 5)
+    assert source[2] != 2 and set(projector_of(after).layers) == {"a", "b"} | ({"c"} - {"c" if hidden else ""})
+    wanted = held(before)[source][:, source]
+    np.testing.assert_allclose(held(projector_of(after).layers["b"]), wanted, rtol=1e-3, atol=1e-5)
+
+
+def projector_of(state):
+    is_rule = lambda node: type(node).__name__ == "CondensateProjectorState"
+    return next(node for node in jax.tree.leaves(state, is_leaf=is_rule) if is_rule(node))
+
+
+@pytest.mark.parametrize("name", ["plain", *HIDING])
+def test_newborns_are_held_as_their_elders_are(name):
+    """At zero, by the mean importance of the weights of the others to the same reader; else they have none."""
+    hide = HIDING.get(name, lambda base: base)
+    importance = jax.tree.map(lambda leaf: jnp.abs(leaf) + 0.1, network(jax.random.key(3)))
+    found = {}
+    for newborns in ("free", "held"):
+        tx = neuroml.renewal(hide(optax.chain(neuroml.ewc(1.0), optax.sgd(0.1))), rule(), NAMES, newborns=newborns)
+        state = neuroml.consolidate(tx.init(network(KEY)), network(KEY), importance=importance)
+        params, state = steps(tx, network(KEY), 3, state=state)
+        is_ewc = lambda node: type(node).__name__ == "EWCState"
+        found[newborns] = next(node for node in jax.tree.leaves(state.base, is_leaf=is_ewc) if is_ewc(node))
+    born, readers = (np.asarray(state.rule.renewed[name]) for name in ("first", "second"))
+    assert born.any() and not born.all() and not readers.all()
+    free, held_ones = (np.asarray(found[name].importance["b"]["kernel"])[:, ~readers] for name in ("free", "held"))
+    assert not free[born].any() and not np.asarray(found["held"].anchor["b"]["kernel"])[born][:, ~readers].any()
+    np.testing.assert_allclose(held_ones[born], np.broadcast_to(free[~born].mean(0), free[born].shape), rtol=1e-5)
+    np.testing.assert_array_equal(held_ones[~born], free[~born])
+    np.testing.assert_array_equal(found["held"].importance["a"]["kernel"], found["free"].importance["a"]["kernel"])
+
+
+def test_newborns_are_free_or_held():
+    with pytest.raises(UsageError, match="'young'"):
+        neuroml.renewal(optax.sgd(0.1), rule(), NAMES, newborns="young")

@@ -46,7 +46,7 @@ class CondensateProjectorState(NamedTuple):
 
     def inherited(self, sources: dict[str, Array]) -> "CondensateProjectorState":
         """Returns the state in which each input of a layer is known as the one whose place it took."""
-        moved = {home: _reordered(self.layers[home], source) for home, source in sources.items()}
+        moved = {home: _reordered(one, sources[home]) for home, one in self.layers.items() if home in sources}
         return self._replace(layers=self.layers | moved)
 
     def grip(self) -> dict[str, Float[Array, " rank"]]:

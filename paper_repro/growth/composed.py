@@ -3,10 +3,11 @@
     python -m paper_repro.growth.composed [--seeds 5] [--out paper_repro/growth/results]
 
 Five permutations of the suite `growth_100`, and split MNIST with two outputs for all five pairs of digits
-(domain-incremental); 100 neurons a layer, half of them in reserve at first and born one by one over three tasks. EWC holds newborns freely (`neuroml.renewal`'s default: their weights have no importance yet) or as
-firmly as their elders (`newborns="held"`). Each row has the best of the same trials on tuning seeds and held-out
-images. Written to `composed.json`: accuracy on all tasks at the end, on each just after it and on the first at the end, in %, for each seed.
-Ten minutes on one core.
+(domain-incremental); 100 neurons a layer, half of them in reserve at first and born one by one over three tasks. EWC
+holds newborns freely (`neuroml.renewal`'s default: their weights have no importance yet) or as firmly as their elders
+(`newborns="held"`). Each row has the best of the same trials on tuning seeds and held-out images. Written to
+`composed.json`: accuracy on all tasks at the end, on each just after it and on the first at the end, in %, for each
+seed. Ten minutes on one core.
 """
 
 import itertools

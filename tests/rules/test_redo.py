@@ -28,6 +28,8 @@ def network(key):
 
 
 PARAMS = network(KEY)
+CUT = jax.tree.map(jnp.copy, PARAMS)  # the second neuron hears nothing, the fifth is not heard
+CUT["a"]["kernel"], CUT["b"]["kernel"] = PARAMS["a"]["kernel"].at[:, 1].set(0), PARAMS["b"]["kernel"].at[4].set(0)
 STILL = jax.tree.map(jnp.zeros_like, PARAMS)
 
 
@@ -153,3 +155,13 @@ def test_mistakes_are_named():
         neuroml.redo({"a": NAMES["a"]}, network).init({"a": PARAMS["a"]})
     with pytest.raises(UsageError, match="lacks layer 'b', which reads population 'first'"):
         checked(neuroml.redo(NAMES, network), [{"c": jnp.ones((1, 5))}])
+
+
+def test_only_the_silent_who_were_destroyed_are_healed():
+    """Neurons 1, 2 and 4 are silent, and neuron 2 is whole; neuron 4, not heard, may answer, and then stays."""
+    for fifth, healed in ((0.0, [1, 4]), (1.0, [1])):
+        tx = neuroml.redo(NAMES, network, every=1, heals="destroyed")
+        _, state = checked(tx, [answering([1.0, 0.0, 0.0, 1.0, fifth, 1.0])], params=CUT)
+        assert np.flatnonzero(state.renewed["first"]).tolist() == healed
+    with pytest.raises(UsageError, match="'hurt'"):
+        neuroml.redo(NAMES, network, heals="hurt")
