@@ -31,8 +31,11 @@ suite = Suite(
     injury_at=3125,
     inspected=500,
     methods=("none", "random_rebirth", "schwann", "nanotube"),
-    hyperparameters={"schwann": {"rate": 0.03, "gain": 1.0}, "nanotube": {"noise": 0.3, "compensation": 0.5}},
-    options={"random_rebirth": {"every": 1}, "nanotube": {"every": 5, "heals": "destroyed"}},
+    hyperparameters={"schwann": {"rate": 0.3, "gain": 1.0}, "nanotube": {"noise": 0.3, "compensation": 0.5}},
+    options={
+        "random_rebirth": {"every": 5, "heals": "destroyed"},
+        "nanotube": {"every": 1, "heals": "destroyed"},
+    },
     seeds=10,
     grids={
         "none": {"learning_rate": (0.02, 0.05, 0.1, 0.2)},

@@ -154,8 +154,8 @@ def spare_young(opt_state: Any, wiring: Any, importance: Any) -> Any:
 
     This frees the young; it does not hold what is old. A neuron born in a later task answers earlier inputs, too,
     through outgoing weights whose importance is zero, so that with rules that weigh each weight, such as `neuroml.ewc`
-    or `neuroml.si`, what was consolidated is not held: see `neuroml.growth`. `neuroml.imagining` fills this gap, for
-    the projector only.
+    or `neuroml.si`, what was consolidated is not held: `neuroml.renewal(..., newborns="held")` holds them as firmly as
+    their elders. `neuroml.imagining` fills this gap for the projector.
 
     Args:
       opt_state: any Optax state with `neuroml.growth` inside.

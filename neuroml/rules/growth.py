@@ -60,8 +60,9 @@ def growth(
                 neurons older than `maturity` with utility_j < apoptosis * mean_i utility_i die
 
     A neuron born in a later task answers earlier inputs, too, through outgoing weights whose importance is zero. So
-    with rules that weigh each weight, such as `neuroml.ewc` or `neuroml.si`, what was consolidated is not held.
-    `neuroml.imagining` fills this gap, for the projector only.
+    with rules that weigh each weight, such as `neuroml.ewc` or `neuroml.si`, what was consolidated is not held: there
+    `neuroml.renewal(..., newborns="held")` has them matter as their elders do. `neuroml.imagining` fills this gap for
+    the projector.
 
     Args:
       wiring: names of the axes of the weights (`neuroml.wiring`).

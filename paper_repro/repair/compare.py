@@ -4,7 +4,8 @@
 
 Differences in batches until 95 % of the accuracy before the injury (`recovery_steps`), in accuracy on all tasks at the
 end, and on the tasks before the injured one when that ends (`old_tasks`), in points, with 95 % intervals and the p
-value of Student's paired t-test, not corrected for the number of comparisons. A seed on which either did not recover,
+value of Student's paired t-test, not corrected for the number of comparisons; then those with survivors that make up
+for what is gone without copies (`without_copies.json`). A seed on which either did not recover,
 or diverged, is left out; how many are left is said. Last, from `recovery.json`, the batches until 95 % of what *no
 repair* had before the injury, one bar for all: a method that learnt less well before it has a lower bar of its own.
 """
@@ -24,7 +25,7 @@ from paper_repro import comparing, scripts
 
 HOME = Path(__file__).parent / "results"
 METRICS = ("recovery_steps", "accuracy", "old_tasks")
-SHARES = [("injury", size) for size in (0.05, 0.2, 0.5, 0.8)] + [("severed", size) for size in (0.2, 0.5, 0.8)]
+SHARES = [("injury", size) for size in (0.05, 0.2, 0.5, 0.8)] + [("severed", size) for size in (0.05, 0.2, 0.5, 0.8)]
 
 
 class Row(NamedTuple):
@@ -40,27 +41,29 @@ class Row(NamedTuple):
         return " ".join(filter(None, [self.folder, self.method, *changed]))
 
 
-USUAL = {"heals": "destroyed", "every": 5, "noise": 0.3, "compensation": 0.5}
-CHANGES = ({"compensation": 0.0}, {"noise": 0.1}, {"every": 20}, {"heals": "silent"})
+USUAL = {"heals": "destroyed", "every": 1, "noise": 0.3, "compensation": 0.5}
+CHANGES = ({"compensation": 0.0}, {"noise": 0.1}, {"every": 5}, {"heals": "silent"})
 NANOTUBE, RIVALS = Row("", "nanotube", USUAL), [Row("", name) for name in ("none", "random_rebirth", "schwann")]
 PARTS = [Row("parts", "nanotube", USUAL | changed) for changed in CHANGES]
 PAIRS = [
-    *((NANOTUBE, other) for other in (*RIVALS, Row("parts", "random_rebirth", {"every": 20}))),
+    *((NANOTUBE, other) for other in (*RIVALS, Row("parts", "random_rebirth", {"heals": "silent"}))),
     *((rival, RIVALS[0]) for rival in RIVALS[1:]),
     (NANOTUBE, Row("controls", "nanotube", USUAL)),
     *((part, NANOTUBE) for part in PARTS),
     *((PARTS[-1], other) for other in RIVALS[:2]),
     *(
-        (Row("consolidated", "nanotube", settings), Row("consolidated", name))
-        for settings in (USUAL, USUAL | {"heals": "silent"})
+        (Row(folder, "nanotube", USUAL), Row(folder, name))
+        for folder in ("consolidated", "blended", "adam")
         for name in ("none", "random_rebirth")
     ),
+    (Row("consolidated", "schwann"), Row("consolidated", "none")),
 ]
 
 
 def values(row: Row, share: tuple[str, float], metric: str) -> dict[int, float | None]:
     """Returns {seed: metric} of a row at a share of neurons injured or synapses severed."""
-    records = results.latest(results.read(HOME / row.folder / "injury_recovery.domain.jsonl"))
+    path = HOME / row.folder / "injury_recovery.domain.jsonl"
+    records = results.latest(results.read(path)) if path.exists() else []
     mine = [record for record in records if holds(record, row) and injury_of(record) == {share[0]: share[1]}]
     groups = comparing.by_name(mine, lambda record: f"{row}, {share[0]} {share[1]}")
     records = list(itertools.chain(*groups.values()))
@@ -106,6 +109,14 @@ def work() -> None:
     for share, metric, (one, other) in itertools.product(SHARES, METRICS, PAIRS):
         if found := comparing.compared(values(one, share, metric), values(other, share, metric)):
             print(f"{share[0]} {share[1]}, {metric}: {one} - {other} = {found}")
+    without = json.loads((HOME / "without_copies.json").read_text())["found"]
+    for (share, rows), metric in itertools.product(without.items(), METRICS):
+        for method, found in rows.items():
+            theirs = dict(enumerate(found[metric]))
+            less = comparing.compared(values(NANOTUBE, ("injury", float(share)), metric), theirs)
+            alone = comparing.compared(theirs, values(RIVALS[0], ("injury", float(share)), metric))
+            print(f"injury {share}, {metric}: {NANOTUBE} - {method}, compensated = {less}")
+            print(f"injury {share}, {metric}: {method}, compensated - none = {alone}")
     recovery = json.loads((HOME / "recovery.json").read_text())
     found = one_bar(recovery)
     for name, steps in found.items():
