@@ -126,7 +126,8 @@ def nanotube(
             times = lambda donor, which: jnp.bincount(donor, which.astype(int), length=len(which))
             gone = {name: times(donors[name], which) for name, which in lost.items()}
             drive = {name: 1 + state.compensation * count for name, count in gone.items()}
-            moved = _handed_over(found, wiring, steps, params, donors, drive, copies, state.noise, shake)
+            hand_over = lambda own: _handed_over(found, wiring, own, params, donors, drive, copies, state.noise, shake)
+            moved = jax.lax.cond(recycling.some(failing), hand_over, lambda own: own, steps)
             return moved, recycling.checked(state, failing)._replace(donors=donors, drive=drive)
 
         def wait(steps, state):

@@ -30,7 +30,7 @@ from paper_repro import scripts
 
 HOME = Path(__file__).parent / "results"
 INJURIES = (0.5, 0.8)
-SETTINGS = {"none": {}, "random_rebirth": {"random_rebirth.heals": "destroyed", "random_rebirth.every": 1}}
+METHODS = ("none", "random_rebirth")
 COMPENSATION = 0.5
 
 
@@ -54,7 +54,7 @@ def compensated(inner: Learner, wiring: Callable[[Any], Any] | None, amount: flo
 
 def trial(data: Dataset, method: str, injury: float, seeds: int) -> dict:
     """Returns what each seed came to."""
-    suite = change(load("injury_recovery"), {"injury": injury, **SETTINGS[method]}, methods)
+    suite = change(load("injury_recovery"), {"injury": injury}, methods)
     job, injure = Job(suite, "domain", method), injury_of(suite)
     assert injure is not None
     intervene = lambda agent, task: injure(compensated(agent, task.network.wiring, COMPENSATION), task)
@@ -75,7 +75,7 @@ def work(seeds: int, out: Path) -> None:
     record = scripts.resumed(path, {"seeds": seeds, "compensation": COMPENSATION})
     for injury in INJURIES:
         rows = record["found"].setdefault(str(injury), {})
-        for method in SETTINGS:
+        for method in METHODS:
             if method not in rows:
                 rows[method] = trial(data, method, injury, seeds)
                 results.write_text(path, json.dumps(record, indent=1) + "\n")
