@@ -6,8 +6,8 @@ The protocol of Elsayed and Mahmood 2024 (UPGD): MLP 784-300-150-10 in PyTorch's
 batches of 1, accuracy on each image before it is learnt, over the whole stream. Six trials for each method, on the
 first 12 tasks.
 
-100,000 steps of a seed take 6 to 40 seconds on 2 CPU cores. To expect of them, in %: homeostasis 89, AdamW 86, layer
-norm 85, SGD, UPGD and continual backpropagation 83 to 84; of the whole: 89, AdamW 86, layer norm 84, SGD 80.
+100,000 steps of a seed take 6 to 50 seconds on 2 CPU cores. To expect of them, in %: homeostasis 89, all others 85.5 to
+86.5.
 """
 
 from benchmarks.suite import Suite
