@@ -12,7 +12,6 @@ and, for logs, `report(self) -> {name: scalar}`. What it holds in trees like the
     untouched = (names)             fields that are not about single weights of this network: they stay
     fresh(self) -> {name: scalar}   fields in which a new weight begins with that number
     importances = (names)           fields that say how much a weight mattered: `renewal(..., newborns="held")`
-    inherited(self, sources) -> Self   {layer: whose place each of its inputs takes}: where neurons became copies
     unresizable = "name: why not"   it cannot go on in a larger network, and `neuroml.resize` says so
 
 The functions `consolidate`, `penalty`, `report` and `describe` below find every such state wherever Optax nested it

@@ -1,6 +1,5 @@
 """Renewal: an optimizer beside a rule that replaces neurons, whose old momenta must not drive the new weights."""
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from neuroml import core, projection, surgery, units
+from neuroml import core, surgery, units
 from neuroml.errors import UsageError, unknown
 
 NEWBORNS = ("free", "held")
@@ -48,9 +47,8 @@ def renewal(
     wasserstein `l2_init` has sorted stay (`neuroml.core` tells how a rule declares it). Counts stay: under a steady
     gradient Adam's first steps of a new weight are three to six times its usual ones, since moments that start again at
     zero are not corrected again. Where the rule says whose weights a neuron got (`donors`, as `neuroml.nanotube` does),
-    its moments are those of its donor, outgoing weights are held to a share as small as theirs, and what
-    `neuroml.condensate_projector` holds of the donor as an input it holds of the copy. Else what projectors hold of
-    inputs stays as it was. The rule is given what `base` is given, too, as the word `gradients`: `regrama` and
+    its moments are those of its donor, and outgoing weights are held to a share as small as theirs. What a projector
+    holds of inputs stays as it was. The rule is given what `base` is given, too, as the word `gradients`: `regrama` and
     `partial_resets` judge neurons by it.
 
     Args:
@@ -158,21 +156,7 @@ def _shared(base: Any, state: Any, found: Any, params: Any, donors: Any, drive: 
     taken = _mapped(base, lambda moment, source: moment.reshape(-1)[source], state, sources)
     shares = surgery.shared(found, jax.tree.map(lambda leaf: jnp.ones(leaf.shape), params), donors, drive, wiring)
     anchored = _mapped(base, lambda anchor, share: (share * anchor).astype(anchor.dtype), taken, shares)
-    return _inherited(_as_declared(state, taken, anchored), found, params, donors)
-
-
-def _inherited(state: Any, found: Any, params: Any, donors: Any) -> Any:
-    """Returns the state in which what is known of inputs is, of a copy, what is known of its donor."""
-    layers, sources = projection.layers(params), {}
-    for name, part in found.items():
-        for home in part.readers:
-            rows = jnp.arange(layers[home].inputs)
-            inputs = math.prod(layers[home].shape[:-1])  # without the bias, which stays the last
-            copied = (rows[:inputs].reshape(-1, part.size)[:, donors[name]]).reshape(-1)
-            sources[home] = rows.at[:inputs].set(copied)
-    inherits = lambda node: hasattr(type(node), "inherited")
-    pass_on = lambda node: node.inherited(sources) if inherits(node) else node
-    return jax.tree.map(pass_on, state, is_leaf=inherits)
+    return _as_declared(state, taken, anchored)
 
 
 def _mapped(base: optax.GradientTransformation, change: Callable[..., Any], state: Any, *trees: Any) -> Any:

@@ -10,7 +10,6 @@ from test_renewing import KEY, MESU, NAMES, network, predict, rule, steps
 import neuroml
 from neuroml import core, surgery, units
 from neuroml.errors import UsageError
-from neuroml.rules.condensate_projector import held
 
 UNTOUCHED = {
     "lwf": (neuroml.lwf(predict, outputs=2), "teacher"),
@@ -110,32 +109,6 @@ def test_they_may_be_hidden_where_weights_are_shared(name):
     pairs = zip(parts(shared.base), parts(plain), ("anchor", "trace"), strict=True)
     for mine, theirs, field in pairs:
         np.testing.assert_array_equal(into(getattr(mine, field)), into(getattr(theirs, field))[:, tube.donors["first"]])
-
-
-@pytest.mark.parametrize("hidden", [False, True])
-def test_a_projector_knows_a_copy_as_it_knows_its_donor(hidden):
-    """What it would hold had the copy answered as its donor did; the layers that it does not see stay out of it."""
-    seen = {"a": True, "b": True, "c": not hidden}
-    base = optax.chain(optax.sgd(0.1), neuroml.condensate_projector(scale=0.1))
-    tube = neuroml.nanotube(NAMES, noise=0.0, every=1)
-    tx = neuroml.renewal(optax.masked(base, seen) if hidden else base, tube, NAMES)
-    params, still = network(KEY), jax.tree.map(jnp.zeros_like, network(KEY))
-    rows = lambda key, size: jnp.abs(jax.random.normal(key, (40, size)))
-    loud = {"a": rows(KEY, 3), "b": rows(jax.random.key(1), 5), "c": rows(jax.random.key(2), 4)}
-    _, state = tx.update(still, tx.init(params), params, activity=loud, key=KEY)
-    state = neuroml.consolidate(state, params)
-    before = projector_of(state).layers["b"]
-    quiet = loud | {"b": loud["b"].at[:, 2].set(0.0)}
-    _, after = tx.update(still, state, params, activity=quiet, key=KEY)
-    source = jnp.append(after.rule.donors["first"], 5)
-    assert source[2] != 2 and set(projector_of(after).layers) == {"a", "b"} | ({"c"} - {"c" if hidden else ""})
-    wanted = held(before)[source][:, source]
-    np.testing.assert_allclose(held(projector_of(after).layers["b"]), wanted, rtol=1e-3, atol=1e-5)
-
-
-def projector_of(state):
-    is_rule = lambda node: type(node).__name__ == "CondensateProjectorState"
-    return next(node for node in jax.tree.leaves(state, is_leaf=is_rule) if is_rule(node))
 
 
 @pytest.mark.parametrize("name", ["plain", *HIDING])

@@ -44,11 +44,6 @@ class CondensateProjectorState(NamedTuple):
         del params
         return self._replace(layers={home: _condense(self, one) for home, one in self.layers.items()})
 
-    def inherited(self, sources: dict[str, Array]) -> "CondensateProjectorState":
-        """Returns the state in which each input of a layer is known as the one whose place it took."""
-        moved = {home: _reordered(one, sources[home]) for home, one in self.layers.items() if home in sources}
-        return self._replace(layers=self.layers | moved)
-
     def grip(self) -> dict[str, Float[Array, " rank"]]:
         """Returns, for each layer, how firmly each direction of its core is held: 0 is free, 1 is fixed."""
         return {home: self.strength * _grip(self, one) for home, one in self.layers.items()}
@@ -228,11 +223,6 @@ def rebuilt(one: Condensate, total: Float[Array, "inputs inputs"]) -> Condensate
     basis = vectors[:, ::-1][:, :rank]
     seen = {name: _seen_from(basis, one.basis, getattr(one, name)) for name in ("valence", "occupancy")}
     return one._replace(basis=basis, energy=jnp.maximum(values[::-1][:rank], 0), **seen)
-
-
-def _reordered(one: Condensate, source: Array) -> Condensate:
-    take = lambda moment: moment[source][:, source]
-    return rebuilt(one, take(held(one)))._replace(shell=take(one.shell))
 
 
 def _spread(basis: Array, values: Array) -> Array:
