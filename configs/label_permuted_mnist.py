@@ -21,7 +21,17 @@ suite = dataclasses.replace(
     tasks=400,
     examples=2500,
     hyperparameters={
-        "homeostasis": {"learning_rate": 0.015, "ridge": 10.0, "anchoring": 1e-4, "decay": 0.999, "bound": 2.0},
+        "sgd": {"learning_rate": 0.015},
+        "weight_clipping": {"learning_rate": 0.01, "factor": 2.0},
+        "cbp": {"learning_rate": 0.02, "rate": 1e-06},
+        "l2_init": {"learning_rate": 0.02, "strength": 0.0001},
+        "layer_norm": {"learning_rate": 0.02},
+        "upgd": {"learning_rate": 0.02, "noise": 0.001, "weight_decay": 0.0001},
+        "adamw": {"learning_rate": 0.0005},
+        "homeostasis": {"learning_rate": 0.015, "ridge": 30.0, "bound": 2.0, "anchoring": 0.0001, "decay": 0.999},
+        "spectral": {"learning_rate": 0.01, "strength": 0.0001},
+        "shrink_perturb": {"learning_rate": 0.02, "shrink": 1e-06, "noise": 1e-05},
+        "redo": {"learning_rate": 0.01, "threshold": 0.01},
     },
     grids={
         "sgd": {"learning_rate": (0.001, 0.002, 0.003, 0.005, 0.007, 0.01, 0.015, 0.02)},
