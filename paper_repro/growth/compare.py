@@ -8,8 +8,10 @@ Differences in accuracy at the end, in points, with 95 % intervals and the p val
 corrected for the number of comparisons. Over the same seeds; one of which either run diverged is left out.
 """
 
+import itertools
+import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,12 @@ FILES = (
     "split_mnist_one_pass.class.jsonl",
     "split_mnist_growth.class.jsonl",
     "split_cifar10_growth.class.jsonl",
+)
+COMPOSED = (  # pairs of rows in `composed.json`
+    ("ewc, free", "ewc, fixed"),
+    ("ewc, held", "ewc, fixed"),
+    ("ewc, held", "ewc, free"),
+    ("er, free", "er, fixed"),
 )
 RIVALS = {"neurogenesis": ("growth", "neurogenesis by_lot=True", "neurogenesis pool=1")}
 Groups = Mapping[tuple[int, str], Sequence[results.Record]]  # by width and name
@@ -68,6 +76,15 @@ def _as_large(groups: Groups, key: tuple[int, str]) -> int | None:
 def work() -> None:
     """Prints the comparisons of all files."""
     comparing.report(HOME, FILES, lines)
+    print("\n".join(composed(json.loads((HOME / "composed.json").read_text())["found"])))
+
+
+def composed(found: Mapping[str, Mapping[str, list[float]]]) -> Iterator[str]:
+    """Yields what growth with EWC and with replay comes to, against fixed networks and each other."""
+    for stream, (one, other) in itertools.product(("permuted", "split"), COMPOSED):
+        for metric in ("accuracy", "first_task"):
+            rows = [dict(enumerate(found[f"{stream}, {name}"][metric])) for name in (one, other)]
+            yield f"{stream}, {metric}: {one} - {other} = {comparing.compared(*rows)}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,6 +1,6 @@
 """Growth with EWC and with replay: neurons that are born in later tasks, against a network that has all from the start.
 
-    python -m paper_repro.growth.composed [--seeds 5] [--out paper_repro/growth/results]
+    python -m paper_repro.growth.composed [--seeds 10] [--out paper_repro/growth/results]
 
 Five permutations of the suite `growth_100`, and split MNIST with two outputs for all five pairs of digits
 (domain-incremental); 100 neurons a layer, half of them in reserve at first and born one by one over three tasks. EWC
@@ -131,7 +131,7 @@ def work(seeds: int, out: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the script."""
-    return scripts.main(work, __doc__, arguments, seeds=5, out=HOME)
+    return scripts.main(work, __doc__, arguments, seeds=10, out=HOME)
 
 
 if __name__ == "__main__":
