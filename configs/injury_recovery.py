@@ -6,7 +6,7 @@ Permuted MNIST, 20,000 images of each permutation once, batches of 16, MLP 784-1
 weights that enter and leave a neuron, so that no gradient brings it back. `--set injury=0.8` for another share,
 `--set injury=0.0 --set severed=0.2` for synapses, `--set consolidates=True --set scale=1.0` to keep earlier tasks by
 condensates. A seed takes 1 to 5 seconds on one CPU core, with condensates 20 to 25. To expect, in batches until 95 % of
-the accuracy before it is back: at injury=0.8 nanotube 98, random rebirth 158, none 177, Schwann cells 190; at injury=0.5
+the accuracy before it is back: at injury=0.8 nanotube 98, random rebirth 158, none 177, Schwann cells 190; at half
 nanotube 22, none 25, random rebirth 28, Schwann cells 31. Settings are those that `python -m paper_repro.repair.trials`
 chose.
 """
