@@ -34,7 +34,11 @@ COMPOSED = (  # pairs of rows in `composed.json`
     ("ewc, held", "ewc, free"),
     ("er, free", "er, fixed"),
 )
-RIVALS = {"neurogenesis": ("growth", "neurogenesis by_lot=True", "neurogenesis pool=1")}
+RIVALS = {
+    "neurogenesis": ("growth", "neurogenesis by_lot=True", "neurogenesis pool=1"),
+    "growth when=rank directions=free": ("growth when=rank",),
+    "growth when=rank youth_gain=4.0": ("growth when=rank",),
+}
 Groups = Mapping[tuple[int, str], Sequence[results.Record]]  # by width and name
 
 
