@@ -56,7 +56,7 @@ def _imagining(inner: Learner, task: Task, names: Any) -> Learner:
         capture = lambda x: task.network.capture(state.params, {}, blank(x), replaced={first: x})[2]
         imagine = lambda one: imagined(one, capture, state.params, found, born, key, first=first)
         change = lambda node: imagine(node) if is_projector(node) else node
-        some = jnp.any(jnp.array([one.any() for one in born.values()]))
+        some = units.some(born)
         fill = lambda base: jax.tree.map(change, base, is_leaf=is_projector)
         with one_in(10):  # of the steps bear neurons at most, with a patience of 10 or more
             base = jax.lax.cond(some, fill, lambda base: base, own.base)

@@ -79,7 +79,7 @@ def step(
         chosen = units.by_lot(draw, chosen) if choose == "random" else chosen
         share = {name: which.astype(jnp.float32) for name, which in chosen.items()}
         replace = lambda own: surgery.pull(found, own, params, fresh(birth), share, wiring=wiring)
-        return jax.lax.cond(some(chosen), replace, lambda own: own, steps), checked(state, chosen)
+        return jax.lax.cond(units.some(chosen), replace, lambda own: own, steps), checked(state, chosen)
 
     # `every` is no leaf: the count is the same in all runs of a `vmap`, where this so remains a branch.
     return jax.lax.cond(state.count % every == 0, check, waiting, updates, state)
@@ -102,11 +102,6 @@ def healed(found: Any, params: Any, failing: dict[str, Array], heals: str) -> di
         return failing
     destroyed = units.destroyed(found, params)
     return {name: which & destroyed[name] for name, which in failing.items()}
-
-
-def some(chosen: Mapping[str, Bool[Array, " size"]]) -> Bool[Array, ""]:
-    """Says whether there is anybody at all: drawing new weights costs more than a step, and most checks find nobody."""
-    return jnp.any(jnp.array([which.any() for which in chosen.values()]))
 
 
 def _score(total: Float[Array, " size"]) -> Float[Array, " size"]:

@@ -58,6 +58,7 @@ def renewal(
       newborns: "free": their weights have no importance to `neuroml.ewc`, `mas`, `si` and `rwalk` until the next
         consolidation, although they answer the inputs of earlier tasks, too, and change what was learnt there. "held":
         their outgoing weights are held at zero as firmly as those of the others in the mean, as if they mattered alike.
+        Neurons that got a donor's weights have a share of its importance either way.
 
     Returns:
       A transformation in the place of `optax.chain(base, rule)`; with plain SGD, which keeps no moments, the same.
@@ -95,7 +96,7 @@ def renewal(
         steps, kept = inner.update(updates, state.base, params, **words)
         updates, rest = last.update(steps, state.rule, params, **{"gradients": updates, **words})
         after: Any = rest
-        some = jnp.any(jnp.array([which.any() for which in after.renewed.values()]))
+        some = units.some(after.renewed)
         found = units.find(wiring, params)
         gone = lambda: surgery.touched(found, params, after.renewed, wiring)
         renew = (

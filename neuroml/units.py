@@ -115,6 +115,11 @@ def incoming(found: Mapping[str, Units], tree: Any) -> dict[str, Float[Array, " 
     return {name: sum((total(kernels[home]) for home in units.makers), jnp.zeros(())) for name, units in found.items()}
 
 
+def some(chosen: Mapping[str, Bool[Array, " size"]]) -> Bool[Array, ""]:
+    """Says whether any neuron of any population is among those chosen: drawing new weights costs more than a step."""
+    return jnp.any(jnp.array([which.any() for which in chosen.values()]))
+
+
 def destroyed(found: Mapping[str, Units], params: Any) -> dict[str, Bool[Array, " size"]]:
     """Returns which neurons hear nothing or are heard by nobody: all incoming or all outgoing weights are zero."""
     entering, leaving = incoming(found, params), outgoing(found, params)

@@ -82,7 +82,7 @@ def test_any_method_runs_on_conditioned_inputs_and_is_changed_by_them(method):
 
 
 def test_homeostasis_brings_its_own_and_is_not_conditioned_twice():
-    def loss(conditioning):
+    def loss(conditioning, adapts=True):
         one = neuroml.Experiment(
             methods["homeostasis"],
             lambda shape, outputs: neuroml.mlp(shape, (6,), outputs),
@@ -90,10 +90,12 @@ def test_homeostasis_brings_its_own_and_is_not_conditioned_twice():
             batch_size=4,
             epochs=1,
             conditioning=conditioning,
+            options={"adapts": adapts},
         )
         return neuroml.run(one, toy.dataset(), seeds=[0], hyperparameters={"learning_rate": 0.1}).loss
 
     np.testing.assert_array_equal(loss(None), loss(NORM))
+    assert not np.array_equal(loss(None, adapts=False), loss(NORM, adapts=False), equal_nan=True)
 
 
 def test_vital_signs_are_taken_after_each_task():

@@ -6,7 +6,6 @@ import types
 
 import jax
 import numpy as np
-import optax
 import pytest
 
 import neuroml
@@ -14,8 +13,6 @@ from benchmarks import results, suite
 from benchmarks.jobs import Job
 from benchmarks.styles import method_style, method_styles
 from neuroml.errors import DataError
-from neuroml.learner import Task, make_learner
-from neuroml.lesions import lesion
 from neuroml.streams.sources import load
 from paper_repro import comparing, scripts
 from paper_repro.buzzega_2020_rotated import angles
@@ -27,7 +24,6 @@ from paper_repro.growth import raster as growth_raster
 from paper_repro.plasticity import ablation as plasticity_ablation
 from paper_repro.plasticity import compare as plasticity_compare
 from paper_repro.plasticity import raster, speed
-from paper_repro.repair import compare as repair_compare
 from paper_repro.repair import curves, trials, without_copies
 
 SEEDED = (ablation, frontier, phase_diagram, plasticity_ablation, curves, ridges, zeros, composed, without_copies)
@@ -176,65 +172,8 @@ def test_ridges_runs_only_what_its_file_lacks(tmp_path, monkeypatch):
     assert every == len(set(ran)) == 4 * 2 and ran[every:] == [(100, "fixed", 1.2)]
 
 
-def test_one_bar_for_all_is_that_of_no_repair():
-    curves = {"none": [[0.8, 0.8, 0.2, 0.7, 0.8]], "weak": [[0.4, 0.4, 0.1, 0.4, 0.4]], "good": [5 * [0.8]]}
-    recovery = {"steps_before": 20, "window": 10, "online_accuracy": curves}
-    assert repair_compare.one_bar(recovery) == {"none": {0: 30.0}, "weak": {0: None}, "good": {0: 10.0}}
-
-
-def test_old_tasks_are_those_before_the_injured_one_when_that_ends():
-    protocol = {"injury_at": 3125, "examples": 20000, "batch_size": 16}
-    accuracy = [[0.9, 0, 0, 0], [0.8, 0.9, 0, 0], [0.6, 0.8, 0.9, 0], [0.1, 0.1, 0.1, 0.1]]
-    assert repair_compare.old_tasks({"config": {"protocol": protocol}, "accuracy": accuracy}) == pytest.approx(70.0)
-
-
-def test_what_lost_neurons_and_synapses_is_not_compared_as_if_it_had_lost_neurons_alone(tmp_path, monkeypatch):
-    injured = [record("none", seed=seed, protocol={"injury": 0.5}) for seed in range(2)]
-    both = [record("none", seed=2, protocol={"injury": 0.5, "severed": 0.5})]
-    monkeypatch.setattr(repair_compare, "HOME", tmp_path)
-    path = write(tmp_path / "injury_recovery.domain.jsonl", injured + both)
-    none = repair_compare.Row("", "none")
-    assert repair_compare.values(none, ("injury", 0.5), "accuracy") == {0: 50.0, 1: 50.0}
-    assert repair_compare.values(none, ("severed", 0.5), "accuracy") == {}
-    write(path, [record("none", learning_rate=1.0, protocol={"injury": 0.5})])
-    with pytest.raises(DataError, match="none, injury 0.5 is the name of 2 configurations"):
-        repair_compare.values(none, ("injury", 0.5), "accuracy")
-
-
 def test_no_comparison_where_no_seed_is_common():
     assert comparing.compared({0: 1.0}, {1: 1.0}) is None and comparing.compared({0: None}, {0: 1.0}) is None
-
-
-def test_one_that_recovers_fast_among_many_that_do_not_is_not_chosen():
-    back, never = [0.8] * 5 + [0.0] * 5 + [0.8] * 15, [0.8] * 5 + [0.0] * 20
-    some, none = np.array([[back]] + 9 * [[never]]), np.array([[never]])
-    assert trials.recovery(some, some, at=5) == ((15 + 9 * 20) / 10, 9)
-    assert trials.recovery(none, none, at=5) == (20.0, 1)  # a number, which JSON and `min` can take
-    assert trials.recovery(np.array([[back]]), np.array([[[1.0] * 25]]), at=5) == (20.0, 1)  # held to the other's bar
-
-
-def test_the_soonest_is_chosen_of_those_that_keep_as_much_in_parts_of_what_no_repair_needs():
-    one = lambda half, most, kept: {
-        "0.5": {"recovery_steps": half, "accuracy": kept},
-        "0.8": {"recovery_steps": most, "accuracy": kept},
-    }
-    rows = [one(20, 100, 0.6), one(10, 120, 0.6), one(5, 50, 0.4)]
-    found = [{"settings": number, "found": row} for number, row in enumerate(rows)]
-    assert (
-        trials.choose(found, none=one(20, 200, 0.5)) == 1
-    )  # .55 of what no repair needs, not .75; the third keeps less
-    assert trials.choose(found, none=one(20, 200, 0.7)) == 2
-
-
-def test_survivors_make_up_for_half_of_what_is_gone():
-    network = neuroml.mlp((4,), (8, 4), 2)
-    inner = make_learner(Task(network, 1.0), optax.sgd(0.1))
-    agent = without_copies.compensated(inner, network.wiring, 0.5)
-    state = agent.init(jax.random.key(0))
-    gone = lesion(network.wiring(state.params), state.params, 0.75, jax.random.key(1))
-    plain, raised = (learner.destroy(state, gone).params for learner in (inner, agent))
-    np.testing.assert_allclose(raised["head"]["kernel"], (1 + 0.5 * 3) * plain["head"]["kernel"], rtol=1e-6)
-    np.testing.assert_array_equal(raised["layers"][0]["kernel"], plain["layers"][0]["kernel"])
 
 
 def test_a_control_has_the_colour_of_its_method_and_a_look_of_its_own():

@@ -117,7 +117,7 @@ def cbp(
             record = _judge(state, state.records[name], answers[name], ratio)
             draw = jax.random.fold_in(lots, index) if choose == "random" else None
             chosen[name], records[name] = _choose(state, record, draw)
-        some = jnp.any(jnp.array([which.any() for which in chosen.values()]))
+        some = units.some(chosen)
 
         def replace(steps):
             means = {name: record.mean / (1 - state.decay**record.age) for name, record in records.items()}

@@ -153,7 +153,7 @@ def growth(
         lots = jax.random.uniform(for_where, (len(found),)) if where == "random" else None
         born, state = nursery.chosen(found, state, params, when, for_when, lots)
         dead = {name: ~one.alive & ~born[name] | dying[name] for name, one in state.neurons.items()}
-        some = jnp.any(jnp.array([which.any() for which in born.values()]))
+        some = units.some(born)
 
         def bear(steps):
             drawn = growing.draw(for_birth, params) if fresh is None else surgery.fitting(fresh(for_birth), params)

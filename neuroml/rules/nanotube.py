@@ -127,7 +127,7 @@ def nanotube(
             gone = {name: times(donors[name], which) for name, which in lost.items()}
             drive = {name: 1 + state.compensation * count for name, count in gone.items()}
             hand_over = lambda own: _handed_over(found, wiring, own, params, donors, drive, copies, state.noise, shake)
-            moved = jax.lax.cond(recycling.some(failing), hand_over, lambda own: own, steps)
+            moved = jax.lax.cond(units.some(failing), hand_over, lambda own: own, steps)
             return moved, recycling.checked(state, failing)._replace(donors=donors, drive=drive)
 
         def wait(steps, state):

@@ -112,7 +112,7 @@ def self_normalized_resets(
         rejected = {name: _rejects(state, record) for name, record in records.items()}
         birth, draw = jax.random.split(key)
         chosen = units.by_lot(draw, rejected) if choose == "random" else rejected
-        some = jnp.any(jnp.array([which.any() for which in chosen.values()]))
+        some = units.some(chosen)
 
         def replace(steps):
             share = {name: which.astype(jnp.float32) for name, which in chosen.items()}

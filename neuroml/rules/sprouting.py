@@ -87,7 +87,7 @@ def sprouting(
         def sprout(steps):
             return surgery.extended(found, steps, fresh(key), share)
 
-        some = jnp.any(jnp.array([(left > 0).any() for left in state.left.values()]))
+        some = units.some({name: left > 0 for name, left in state.left.items()})
         updates = jax.lax.cond(some, sprout, lambda steps: steps, updates)
         return updates, state._replace(left={name: jnp.maximum(left - 1, 0) for name, left in state.left.items()})
 

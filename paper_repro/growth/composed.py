@@ -10,6 +10,7 @@ holds newborns freely (`neuroml.renewal`'s default: their weights have no import
 seed. Ten minutes on one core.
 """
 
+import dataclasses
 import itertools
 import json
 import sys
@@ -21,11 +22,10 @@ import jax.numpy as jnp
 import optax
 
 from benchmarks import environment, results
-from benchmarks.jobs import maker_of, network_of
+from benchmarks.jobs import Job
 from benchmarks.suite import Suite, change, load
 from benchmarks.tuning import FIRST_SEED
 from neuroml import growing, memory
-from neuroml.experiment import Experiment
 from neuroml.learner import make_learner
 from neuroml.method import Method, Settings, Situation, always, fisher_of, wiring_of
 from neuroml.methods import methods
@@ -78,16 +78,8 @@ def method(kind: str, how: str) -> Method:
 
 def runs(one: Method, suite: Suite, data: Dataset, seeds: range, trials: Settings) -> Result:
     """Returns runs of a method for each seed and each of the trials."""
-    experiment = Experiment(
-        one,
-        network_of(suite, one, {}),
-        maker_of(suite, "domain"),
-        batch_size=suite.batch_size,
-        epochs=suite.epochs,
-        optimizer=suite.optimizer,
-        samples=suite.samples,
-        evaluation="all",
-    )
+    fixed = Job(suite, "domain", "fixed").experiment
+    experiment = dataclasses.replace(fixed, method=one, options={}, evaluation="all", inspected=0)
     return run(experiment, data, seeds=seeds, hyperparameters=trials)
 
 

@@ -10,6 +10,7 @@ or diverged, is left out; how many are left is said. Last, from `recovery.json`,
 repair* had before the injury, one bar for all: a method that learnt less well before it has a lower bar of its own.
 """
 
+import functools
 import itertools
 import json
 import sys
@@ -63,13 +64,18 @@ PAIRS = [
 def values(row: Row, share: tuple[str, float], metric: str) -> dict[int, float | None]:
     """Returns {seed: metric} of a row at a share of neurons injured or synapses severed."""
     path = HOME / row.folder / "injury_recovery.domain.jsonl"
-    records = results.latest(results.read(path)) if path.exists() else []
-    mine = [record for record in records if holds(record, row) and injury_of(record) == {share[0]: share[1]}]
+    mine = [record for record in _records(path) if holds(record, row) and injury_of(record) == {share[0]: share[1]}]
     groups = comparing.by_name(mine, lambda record: f"{row}, {share[0]} {share[1]}")
     records = list(itertools.chain(*groups.values()))
     if metric == "old_tasks":
         return {record["seed"]: None if record["diverged"] else old_tasks(record) for record in records}
     return comparing.values(records, metric)
+
+
+@functools.cache
+def _records(path: Path) -> list[results.Record]:
+    """Returns the results of a folder, read once: they are megabytes, and each comparison looks at them."""
+    return list(results.latest(results.read(path))) if path.exists() else []
 
 
 def old_tasks(record: results.Record) -> float:

@@ -178,6 +178,20 @@ def test_methods_that_repair_and_grow_consolidate_where_they_are_told_to(name):
     assert records(name, kept)[0]["loss_curve"] != records(name)[0]["loss_curve"]
 
 
+def test_random_rebirth_heals_whom_it_is_told_to():
+    """At this threshold nearly all are silent, and none is destroyed before the injury."""
+    reborn = lambda heals, **injury: records(
+        "random_rebirth",
+        dataclasses.replace(
+            SMALL,
+            options={"random_rebirth": {"every": 1, "heals": heals}},
+            hyperparameters={"random_rebirth": {"threshold": 2.0}},
+            **injury,
+        ),
+    )[0]["report"]["replaced"][-1]
+    assert reborn("silent") > 0 == reborn("destroyed") < reborn("destroyed", injury=0.5, injury_at=18)
+
+
 def test_growth_sprouts_where_it_is_told_to():
     options = {"when": "steps", "alive_percent": 50}
     grown = lambda strength, **more: records(
