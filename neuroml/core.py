@@ -12,6 +12,7 @@ and, for logs, `report(self) -> {name: scalar}`. What it holds in trees like the
     untouched = (names)             fields that are not about single weights of this network: they stay
     fresh(self) -> {name: scalar}   fields in which a new weight begins with that number
     importances = (names)           fields that say how much a weight mattered: `renewal(..., newborns="held")`
+    hold(self, rows) -> Self        a projector's: these rows of the layers' matrices get no steps; for the same
     unresizable = "name: why not"   it cannot go on in a larger network, and `neuroml.resize` says so
 
 The functions `consolidate`, `penalty`, `report` and `describe` below find every such state wherever Optax nested it

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Shaped
 
 from neuroml import core
 from neuroml.activity import patches
@@ -75,7 +75,7 @@ def begin(rule: str, params: Any, blank: Callable[[dict[str, int]], dict[str, An
     return blank({home: layer.inputs for home, layer in found.items()})
 
 
-def matrices(tree: Any) -> dict[str, Float[Array, "inputs outputs"]]:
+def matrices(tree: Any) -> dict[str, Shaped[Array, "inputs outputs"]]:
     """Returns the layers of a tree as matrices, the bias as their last row."""
     leaves = jax.tree.leaves(tree)
 

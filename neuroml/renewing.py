@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from neuroml import core, surgery, units
+from neuroml import core, projection, surgery, units
 from neuroml.errors import UsageError, unknown
 
 NEWBORNS = ("free", "held")
@@ -47,9 +47,8 @@ def renewal(
     wasserstein `l2_init` has sorted stay (`neuroml.core` tells how a rule declares it). Counts stay: under a steady
     gradient Adam's first steps of a new weight are three to six times its usual ones, since moments that start again at
     zero are not corrected again. Where the rule says whose weights a neuron got (`donors`, as `neuroml.nanotube` does),
-    its moments are those of its donor, and outgoing weights are held to a share as small as theirs. What a projector
-    holds of inputs stays as it was. The rule is given what `base` is given, too, as the word `gradients`: `regrama` and
-    `partial_resets` judge neurons by it.
+    its moments are those of its donor, and outgoing weights are held to a share as small as theirs. The rule is given
+    what `base` is given, too, as the word `gradients`: `regrama` and `partial_resets` judge neurons by it.
 
     Args:
       base: what makes the steps: `optax.adam(1e-3)`, or a chain.
@@ -58,7 +57,10 @@ def renewal(
       newborns: "free": their weights have no importance to `neuroml.ewc`, `mas`, `si` and `rwalk` until the next
         consolidation, although they answer the inputs of earlier tasks, too, and change what was learnt there. "held":
         their outgoing weights are held at zero as firmly as those of the others in the mean, as if they mattered alike.
-        Neurons that got a donor's weights have a share of its importance either way.
+        Neurons that got a donor's weights have a share of its importance either way. What a projector holds of inputs
+        stays as it was with "free". With "held", `neuroml.condensate_projector` and `owm` let no more steps change
+        what newborns hand on, since nothing is known of what they answer to earlier inputs, and others may learn what
+        they might before. Before the first consolidation the former holds nobody.
 
     Returns:
       A transformation in the place of `optax.chain(base, rule)`; with plain SGD, which keeps no moments, the same.
@@ -79,7 +81,7 @@ def renewal(
         raise unknown("value of `newborns`", newborns, NEWBORNS)
     inner = optax.with_extra_args_support(base)
     last = optax.with_extra_args_support(rule)
-    hold = _held if newborns == "held" else lambda state, *_: state
+    hold = newborns == "held"
 
     def init(params):
         known: Any = rule.init(params)
@@ -99,11 +101,15 @@ def renewal(
         some = units.some(after.renewed)
         found = units.find(wiring, params)
         gone = lambda: surgery.touched(found, params, after.renewed, wiring)
-        renew = (
-            (lambda old: _shared(base, old, found, params, after.donors, after.drive, wiring))
-            if hasattr(after, "donors")
-            else (lambda old: hold(_cleared(base, old, params, updates, gone()), found, params, after.renewed))
-        )
+
+        def renew(old):
+            if hasattr(after, "donors"):
+                new = _shared(base, old, found, params, after.donors, after.drive, wiring)
+            else:
+                new = _cleared(base, old, params, updates, gone())
+                new = _as_elders(new, found, params, after.renewed) if hold else new
+            return _held(new, surgery.leaving(found, params, after.renewed)) if hold else new
+
         return updates, RenewalState(jax.lax.cond(some, renew, lambda old: old, kept), after)
 
     return core.rule(init, update)
@@ -141,7 +147,14 @@ def _cleared(base: optax.GradientTransformation, state: Any, params: Any, update
     return _begun(_as_declared(state, cleared, anchored), gone)
 
 
-def _held(state: Any, found: Any, params: Any, born: Any) -> Any:
+def _held(state: Any, gone: Any) -> Any:
+    """Returns the state in which projectors hold what the newborn hand on."""
+    rows = {home: matrix.any(1) for home, matrix in projection.matrices(gone).items()}
+    holds = lambda node: hasattr(type(node), "hold")
+    return jax.tree.map(lambda node: node.hold(rows) if holds(node) else node, state, is_leaf=holds)
+
+
+def _as_elders(state: Any, found: Any, params: Any, born: Any) -> Any:
     """Returns the state in which the outgoing weights of the newborn matter as those of the others do in the mean."""
     elders = {name: ~which & ~born[name] for name, which in units.destroyed(found, params).items()}
     as_elders = lambda node, name: surgery.as_elders(found, getattr(node, name), born, elders)

@@ -13,13 +13,14 @@ from neuroml.rules.schwann import schwann
 def _random_rebirth(at: Situation, given: Settings):
     names, fresh = wiring_of(at), lambda key: at.task.network.init(key)[0]
     rule = redo(names, fresh, threshold=given["threshold"], every=int(given["every"]), heals=given["heals"])
-    return renewal(may_consolidate(at, given), rule, names)
+    return renewal(may_consolidate(at, given), rule, names, newborns=given["newborns"])
 
 
 def _nanotube(at: Situation, given: Settings):
     names = wiring_of(at)
     own = {name: given[name] for name in ("threshold", "noise", "compensation", "choose", "heals")}
-    return renewal(may_consolidate(at, given), nanotube(names, every=int(given["every"]), **own), names)
+    rule = nanotube(names, every=int(given["every"]), **own)
+    return renewal(may_consolidate(at, given), rule, names, newborns=given["newborns"])
 
 
 def _schwann(at: Situation, given: Settings):
@@ -42,10 +43,10 @@ methods: dict[str, Method] = {
         "silent or destroyed neurons begin anew, soon",
         _random_rebirth,
         hyperparameters={"threshold": 0.01, **PROJECTOR},
-        options={"every": 20, "heals": "silent", **CONSOLIDATION_OPTIONS},
+        options={"every": 20, "heals": "silent", "newborns": "free", **CONSOLIDATION_OPTIONS},
         boundaries=consolidates,
         activity=True,
-        young={"heals": "silent"},
+        young={"heals": "silent", "newborns": "free"},
     ),
     "schwann": Method(
         "hurt neurons turn back to where they started, loosen and learn faster, then mature",
@@ -59,9 +60,9 @@ methods: dict[str, Method] = {
         "useful neurons hand what they have to silent ones",
         _nanotube,
         hyperparameters={"threshold": 0.01, "noise": 0.1, "compensation": 0.0, **PROJECTOR},
-        options={"every": 20, "choose": "utility", "heals": "silent", **CONSOLIDATION_OPTIONS},
+        options={"every": 20, "choose": "utility", "heals": "silent", "newborns": "free", **CONSOLIDATION_OPTIONS},
         boundaries=consolidates,
         activity=True,
-        young={"heals": "silent", "compensation": 0.0},
+        young={"heals": "silent", "compensation": 0.0, "newborns": "free"},
     ),
 }

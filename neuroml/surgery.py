@@ -199,6 +199,14 @@ def entering(found: Mapping[str, Units], params: Any, chosen: Mapping[str, Bool[
     return structure.unflatten(leaves)
 
 
+def leaving(found: Mapping[str, Units], params: Any, chosen: Mapping[str, Bool[Array, " size"]]) -> Any:
+    """Returns a tree like the weights that says which of them leave a chosen neuron."""
+    leaves, structure = jax.tree.flatten(jax.tree.map(lambda leaf: jnp.zeros(jnp.shape(leaf), bool), params))
+    for place, part, enters in _places(found, params, chosen):
+        leaves[place] = leaves[place] if enters else leaves[place] | part
+    return structure.unflatten(leaves)
+
+
 def between(found: Mapping[str, Units], params: Any, values: Mapping[str, Float[Array, " size"]]) -> Any:
     """Returns a tree like the weights: the smallest value among the neurons that each joins.
 

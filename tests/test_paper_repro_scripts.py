@@ -24,9 +24,10 @@ from paper_repro.growth import raster as growth_raster
 from paper_repro.plasticity import ablation as plasticity_ablation
 from paper_repro.plasticity import compare as plasticity_compare
 from paper_repro.plasticity import raster, speed
-from paper_repro.repair import curves, trials, without_copies
+from paper_repro.repair import curves, trials, with_condensates, without_copies
 
-SEEDED = (ablation, frontier, phase_diagram, plasticity_ablation, curves, ridges, zeros, composed, without_copies)
+SEEDED = (ablation, frontier, phase_diagram, plasticity_ablation, curves, ridges, zeros, composed)
+SEEDED = (*SEEDED, without_copies, with_condensates)
 WRITING = (*SEEDED, raster, speed, growth_raster, front, course, trials, angles)
 
 

@@ -135,3 +135,30 @@ def test_newborns_are_held_as_their_elders_are(name):
 def test_newborns_are_free_or_held():
     with pytest.raises(UsageError, match="'young'"):
         neuroml.renewal(optax.sgd(0.1), rule(), NAMES, newborns="young")
+
+
+@pytest.mark.parametrize("replaces", [rule(), TUBE], ids=["redo", "nanotube"])
+@pytest.mark.parametrize("projects", [neuroml.condensate_projector(scale=0.1), neuroml.owm()], ids=["condensates", "owm"])
+def test_projectors_let_no_step_change_what_held_newborns_hand_on(projects, replaces):
+    """Also by a mask; with "free", the default, they do. What the others hand on changes either way."""
+    moved = {}
+    for newborns in ("free", "held"):
+        base = optax.chain(optax.sgd(0.1), optax.masked(projects, True))
+        tx = neuroml.renewal(base, replaces, NAMES, newborns=newborns)
+        params, state = steps(tx, network(KEY), 2)
+        params, state = steps(tx, params, 1, state=neuroml.consolidate(state, params), begin=2)
+        born = np.asarray(state.rule.renewed["first"])
+        assert born.any() and not born.all()
+        after, _ = steps(tx, params, 1, state=state, begin=3)
+        moved[newborns] = np.abs(after["b"]["kernel"] - params["b"]["kernel"])
+        assert (moved[newborns][~born] > 1e-3).any(axis=1).all()
+    assert (moved["free"][born] > 1e-3).all(axis=1).any()
+    assert moved["held"][born].max() < 2e-3 * moved["free"][~born].max()
+
+
+def test_leaving_are_the_rows_of_the_readers():
+    found = units.find(NAMES, network(KEY))
+    chosen = {"first": jnp.arange(5) == 2, "second": jnp.zeros(4, bool)}
+    tree = surgery.leaving(found, network(KEY), chosen)
+    assert tree["b"]["kernel"].sum() == 4 and tree["b"]["kernel"][2].all()
+    assert not any(leaf.any() for leaf in jax.tree.leaves({**tree, "b": tree["b"]["bias"]}))

@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from neuroml import core, double_well, projection
 from neuroml.errors import UsageError
 
 TINY = 1e-30
+FIRM = 1e-4  # 1 - grip of a row that is held; more energy would drown the others when a core is taken apart again
 
 
 class Condensate(NamedTuple):
@@ -43,6 +44,11 @@ class CondensateProjectorState(NamedTuple):
         """Moves every layer's shell into its core."""
         del params
         return self._replace(layers={home: _condense(self, one) for home, one in self.layers.items()})
+
+    def hold(self, rows: dict[str, Bool[Array, " inputs"]]) -> "CondensateProjectorState":
+        """Returns the state in which these rows of the layers' matrices get no steps, and the others' stay theirs."""
+        layers = self.layers.items()
+        return self._replace(layers={home: _hold(self, one, rows[home]) for home, one in layers})
 
     def grip(self) -> dict[str, Float[Array, " rank"]]:
         """Returns, for each layer, how firmly each direction of its core is held: 0 is free, 1 is fixed."""
@@ -209,6 +215,17 @@ def _condense(state: CondensateProjectorState, one: Condensate) -> Condensate:
     soft = new.energy / jnp.maximum(new.energy + _ridge(state, new), TINY)
     new = new._replace(occupancy=double_well.relax(occupancy, soft - 0.5, barrier=1.0))
     return jax.tree.map(lambda kept, changed: jnp.where(one.batches > 0, changed, kept), one, new)
+
+
+def _hold(state: CondensateProjectorState, one: Condensate, rows: Array) -> Condensate:
+    """Returns the layer whose projector I - G has zeros in these rows and columns. Before a consolidation all is free."""
+    soft = one.energy / jnp.maximum(one.energy + _ridge(state, one), TINY)
+    free = jnp.where(rows[:, None] | rows, 0, jnp.eye(len(rows)) - _spread(one.basis, soft))
+    new = rebuilt(one, jnp.eye(len(rows)) - free)
+    new = new._replace(occupancy=jnp.clip(new.occupancy + rows @ new.basis**2, 0, 1))
+    grip = jnp.minimum(new.energy, 1 - FIRM)
+    new = new._replace(energy=_ridge(state, new) * grip / (1 - grip))
+    return jax.tree.map(lambda old, new: jnp.where(rows.any() & (one.unit > 0), new, old), one, new)
 
 
 def held(one: Condensate) -> Float[Array, "inputs inputs"]:

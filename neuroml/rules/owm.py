@@ -28,6 +28,10 @@ class OWMState(NamedTuple):
         del params
         return self._replace(steps=jnp.zeros_like(self.steps))
 
+    def hold(self, rows: dict[str, Bool[Array, " inputs"]]) -> "OWMState":
+        """Returns the state in which these rows of the layers' matrices get no steps, and the others' stay theirs."""
+        return self._replace(roots={home: jnp.where(rows[home][:, None], 0, r) for home, r in self.roots.items()})
+
     def projectors(self) -> dict[str, Float[Array, "inputs inputs"]]:
         """Returns, for each layer, the matrix that multiplies its steps where `strength` is 1."""
         return {home: root @ root.T for home, root in self.roots.items()}

@@ -276,3 +276,28 @@ def test_all_is_kept_however_sums_are_rounded():
     axes, _ = jnp.linalg.qr(jax.random.normal(KEY, (50, 50)))
     x = (axes * jnp.sqrt(50 * jnp.logspace(3, -4, 50))).T
     assert (after(neuroml.condensate_projector(), x, params=square(50)).layers[""].energy > 0).all()
+
+
+@pytest.mark.parametrize("settings", [{}, {"hardness": 0.5, "binding": 0.3}, {"strength": 0.5}], ids=str)
+def test_rows_that_are_held_get_no_steps_and_the_others_those_that_they_had(settings):
+    """Not a core without these rows, which would hold more of the others: what is free loses rows and columns."""
+    rule = neuroml.condensate_projector(scale=0.5, **settings)
+    state = after(rule, jax.random.normal(KEY, (6, 4)), jax.random.normal(jax.random.key(1), (3, 4)))
+    rows = jnp.array([False, True, False, False])
+    before = projector(rule, state)
+    changed = projector(rule, rule_held := state.hold({"": rows}))
+    strength = settings.get("strength", 1.0)
+    tolerance = 0.2 if settings.get("hardness") else 1e-3  # occupancies are only seen along the new directions
+    np.testing.assert_allclose(changed[~rows][:, ~rows], before[~rows][:, ~rows], atol=tolerance)
+    np.testing.assert_allclose(changed[rows][:, rows], 1 - strength, atol=2e-3)
+    np.testing.assert_allclose(changed[rows][:, ~rows], 0, atol=tolerance)
+    later = learn(rule, rule_held, square(), AXES[:1])
+    np.testing.assert_allclose(projector(rule, later)[rows][:, rows], 1 - strength, atol=2e-3)
+
+
+def test_nobody_is_held_without_rows_or_before_a_consolidation():
+    rule = neuroml.condensate_projector()
+    state, none = after(rule, AXES[:2]), jnp.zeros(4, bool)
+    jax.tree.map(np.testing.assert_array_equal, state.hold({"": none}), state)
+    blank = rule.init(square())
+    jax.tree.map(np.testing.assert_array_equal, blank.hold({"": ~none}), blank)

@@ -124,3 +124,11 @@ def test_bfloat16_weights_get_bfloat16_steps():
     step, state = rule.update({"kernel": jnp.ones((2, 1), jnp.bfloat16)}, rule.init(params), params, activity=x)
     assert step["kernel"].dtype == jnp.bfloat16 and state.roots[""].dtype == jnp.float32
     np.testing.assert_allclose(step["kernel"].astype(jnp.float32).ravel(), [0, 1], atol=1e-2)
+
+
+def test_rows_that_are_held_get_no_steps_and_the_others_those_that_they_had():
+    rule = neuroml.owm(alpha=0.3)
+    state = after_batches(rule, DENSE, jax.random.normal(KEY, (7, 4, 3)))
+    rows = jnp.array([False, True, False, False])
+    before, held = state.projectors()[""], state.hold({"": rows}).projectors()[""]
+    np.testing.assert_array_equal(held, np.where(rows[:, None] | rows, 0, before))
