@@ -1,9 +1,9 @@
 """Label-permuted CIFAR-10: a million images, one at a time; after every 2,500 the ten labels are shuffled.
 
-    python -m benchmarks run label_permuted_cifar10 --methods sgd,homeostasis --seeds 1 --steps 20000
+    python -m benchmarks run label_permuted_cifar10 --methods homeostasis,adamw,sgd,upgd,cbp --seeds 3 --steps 20000
 
 As `label_permuted_mnist`, with a convolutional network: three blocks of a 3 x 3 convolution and pooling, 256 units; and
-pixels from -1 to 1, as the authors of UPGD have them. Rules that judge neurons see those of its dense layer. Four trials
+pixels from -1 to 1, as the authors of UPGD have them. Rules that judge neurons see those of its dense layer. Six trials
 for each of the methods that have grids here, on the first two tasks.
 """
 
@@ -22,34 +22,55 @@ suite = dataclasses.replace(
     seeds=10,
     hyperparameters={
         "sgd": {"learning_rate": 0.02},
-        "adamw": {"learning_rate": 3e-4},
-        "weight_clipping": {"learning_rate": 0.02, "factor": 5.0},
-        "homeostasis": {"learning_rate": 0.02, "ridge": 10.0, "bound": 2.0, "anchoring": 1e-4, "decay": 0.999},
+        "adamw": {"learning_rate": 0.0002},
+        "weight_clipping": {"learning_rate": 0.02, "factor": 2.0},
+        "l2_init": {"learning_rate": 0.02, "strength": 0.0001},
+        "shrink_perturb": {"learning_rate": 0.02, "shrink": 1e-06, "noise": 1e-05},
+        "spectral": {"learning_rate": 0.02, "strength": 0.0001},
+        "upgd": {"learning_rate": 0.03, "noise": 0.001, "weight_decay": 0.0001},
+        "cbp": {"learning_rate": 0.02, "rate": 1e-06},
+        "redo": {"learning_rate": 0.02, "threshold": 0.01},
+        "homeostasis": {"learning_rate": 0.02, "ridge": 10.0, "bound": 2.0, "anchoring": 0.0001, "decay": 0.999},
     },
     grids={
-        "sgd": {"learning_rate": (0.003, 0.005, 0.01, 0.02)},
-        "adamw": {"learning_rate": (1e-4, 3e-4, 5e-4, 1e-3)},
-        "weight_clipping": {"learning_rate": (0.005, 0.01, 0.01, 0.02), "factor": (2.0, 2.0, 4.0, 2.0)},
-        "l2_init": {"learning_rate": (0.005, 0.01, 0.01, 0.02), "strength": (1e-4, 1e-4, 1e-3, 1e-4)},
+        "sgd": {"learning_rate": (0.003, 0.005, 0.01, 0.02, 0.03, 0.04)},
+        "adamw": {"learning_rate": (0.0001, 0.0003, 0.0005, 0.001, 0.0002, 0.0004)},
+        "weight_clipping": {
+            "learning_rate": (0.005, 0.01, 0.01, 0.02, 0.03, 0.04),
+            "factor": (2.0, 2.0, 4.0, 2.0, 2.0, 2.0),
+        },
+        "l2_init": {
+            "learning_rate": (0.005, 0.01, 0.01, 0.02, 0.03, 0.04),
+            "strength": (0.0001, 0.0001, 0.001, 0.0001, 0.0001, 0.0001),
+        },
         "shrink_perturb": {
-            "learning_rate": (0.005, 0.01, 0.01, 0.02),
-            "shrink": (1e-6, 1e-6, 1e-5, 1e-6),
-            "noise": (1e-5, 1e-5, 1e-4, 1e-5),
+            "learning_rate": (0.005, 0.01, 0.01, 0.02, 0.03, 0.04),
+            "shrink": (1e-06, 1e-06, 1e-05, 1e-06, 1e-06, 1e-06),
+            "noise": (1e-05, 1e-05, 0.0001, 1e-05, 1e-05, 1e-05),
         },
-        "spectral": {"learning_rate": (0.005, 0.01, 0.01, 0.02), "strength": (1e-4, 1e-4, 1e-2, 1e-4)},
+        "spectral": {
+            "learning_rate": (0.005, 0.01, 0.01, 0.02, 0.03, 0.04),
+            "strength": (0.0001, 0.0001, 0.01, 0.0001, 0.0001, 0.0001),
+        },
         "upgd": {
-            "learning_rate": (0.005, 0.01, 0.01, 0.02),
-            "noise": (0.001, 0.001, 0.01, 0.001),
-            "weight_decay": (1e-4, 1e-4, 1e-3, 1e-4),
+            "learning_rate": (0.005, 0.01, 0.01, 0.02, 0.03, 0.04),
+            "noise": (0.001, 0.001, 0.01, 0.001, 0.001, 0.001),
+            "weight_decay": (0.0001, 0.0001, 0.001, 0.0001, 0.0001, 0.0001),
         },
-        "cbp": {"learning_rate": (0.005, 0.01, 0.01, 0.02), "rate": (1e-6, 1e-6, 1e-5, 1e-6)},
-        "redo": {"learning_rate": (0.005, 0.01, 0.01, 0.02), "threshold": (0.01, 0.01, 0.1, 0.01)},
+        "cbp": {
+            "learning_rate": (0.005, 0.01, 0.01, 0.02, 0.03, 0.04),
+            "rate": (1e-06, 1e-06, 1e-05, 1e-06, 1e-06, 1e-06),
+        },
+        "redo": {
+            "learning_rate": (0.005, 0.01, 0.01, 0.02, 0.03, 0.04),
+            "threshold": (0.01, 0.01, 0.1, 0.01, 0.01, 0.01),
+        },
         "homeostasis": {
-            "learning_rate": (0.005, 0.01, 0.01, 0.02),
-            "ridge": (0.1, 1.0, 10.0, 10.0),
-            "bound": (2.0, 2.0, 2.0, 2.0),
-            "anchoring": (1e-4, 1e-4, 1e-4, 1e-4),
-            "decay": (0.999, 0.999, 0.999, 0.999),
+            "learning_rate": (0.005, 0.01, 0.01, 0.02, 0.03, 0.02),
+            "ridge": (0.1, 1.0, 10.0, 10.0, 10.0, 30.0),
+            "bound": (2.0, 2.0, 2.0, 2.0, 2.0, 2.0),
+            "anchoring": (0.0001, 0.0001, 0.0001, 0.0001, 0.0001, 0.0001),
+            "decay": (0.999, 0.999, 0.999, 0.999, 0.999, 0.999),
         },
     },
 )

@@ -218,7 +218,7 @@ def _condense(state: CondensateProjectorState, one: Condensate) -> Condensate:
 
 
 def _hold(state: CondensateProjectorState, one: Condensate, rows: Array) -> Condensate:
-    """Returns the layer whose projector I - G has zeros in these rows and columns. Before a consolidation all is free."""
+    """Returns the layer whose projector has zeros in these rows and columns. Before a consolidation all is free."""
     soft = one.energy / jnp.maximum(one.energy + _ridge(state, one), TINY)
     free = jnp.where(rows[:, None] | rows, 0, jnp.eye(len(rows)) - _spread(one.basis, soft))
     new = rebuilt(one, jnp.eye(len(rows)) - free)

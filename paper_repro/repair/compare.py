@@ -42,8 +42,9 @@ class Row(NamedTuple):
         return " ".join(filter(None, [self.folder, self.method, *changed]))
 
 
-USUAL = {"heals": "destroyed", "every": 1, "noise": 0.3, "compensation": 0.5}
+USUAL = {"heals": "destroyed", "every": 1, "noise": 0.3, "compensation": 0.5, "newborns": "free"}
 CHANGES = ({"compensation": 0.0}, {"noise": 0.1}, {"every": 5}, {"heals": "silent"})
+HELD = Row("consolidated", "nanotube", USUAL | {"compensation": 0.0, "newborns": "held"})
 NANOTUBE, RIVALS = Row("", "nanotube", USUAL), [Row("", name) for name in ("none", "random_rebirth", "schwann")]
 PARTS = [Row("parts", "nanotube", USUAL | changed) for changed in CHANGES]
 PAIRS = [
@@ -57,6 +58,8 @@ PAIRS = [
         for folder in ("consolidated", "blended", "adam")
         for name in ("none", "random_rebirth")
     ),
+    *((HELD, Row("consolidated", name)) for name in ("none", "random_rebirth")),
+    (HELD, Row("consolidated", "nanotube", USUAL)),
     (Row("consolidated", "schwann"), Row("consolidated", "none")),
 ]
 
