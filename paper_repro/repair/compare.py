@@ -45,6 +45,7 @@ class Row(NamedTuple):
 USUAL = {"heals": "destroyed", "every": 1, "noise": 0.3, "compensation": 0.5, "newborns": "free"}
 CHANGES = ({"compensation": 0.0}, {"noise": 0.1}, {"every": 5}, {"heals": "silent"})
 HELD = Row("consolidated", "nanotube", USUAL | {"compensation": 0.0, "newborns": "held"})
+REBORN = ("random_rebirth", {"every": 1, "newborns": "free"})
 NANOTUBE, RIVALS = Row("", "nanotube", USUAL), [Row("", name) for name in ("none", "random_rebirth", "schwann")]
 PARTS = [Row("parts", "nanotube", USUAL | changed) for changed in CHANGES]
 PAIRS = [
@@ -54,12 +55,12 @@ PAIRS = [
     *((part, NANOTUBE) for part in PARTS),
     *((PARTS[-1], other) for other in RIVALS[:2]),
     *(
-        (Row(folder, "nanotube", USUAL), Row(folder, name))
+        (Row(folder, "nanotube", USUAL), other)
         for folder in ("consolidated", "blended", "adam")
-        for name in ("none", "random_rebirth")
+        for other in (Row(folder, "none"), Row(folder, "random_rebirth", {"every": 5}))
     ),
-    *((HELD, Row("consolidated", name)) for name in ("none", "random_rebirth")),
-    (HELD, Row("consolidated", "nanotube", USUAL)),
+    *((HELD, Row("consolidated", *other)) for other in (("none",), REBORN, ("nanotube", USUAL))),
+    (Row("consolidated", *REBORN), Row("consolidated", "none")),
     (Row("consolidated", "schwann"), Row("consolidated", "none")),
 ]
 
