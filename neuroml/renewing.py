@@ -108,7 +108,7 @@ def renewal(
             else:
                 new = _cleared(base, old, params, updates, gone())
                 new = _as_elders(new, found, params, after.renewed) if hold else new
-            return _held(new, surgery.leaving(found, params, after.renewed)) if hold else new
+            return _held(new, found, params, after.renewed) if hold else new
 
         return updates, RenewalState(jax.lax.cond(some, renew, lambda old: old, kept), after)
 
@@ -147,9 +147,10 @@ def _cleared(base: optax.GradientTransformation, state: Any, params: Any, update
     return _begun(_as_declared(state, cleared, anchored), gone)
 
 
-def _held(state: Any, gone: Any) -> Any:
+def _held(state: Any, found: Any, params: Any, born: Any) -> Any:
     """Returns the state in which projectors hold what the newborn hand on."""
-    rows = {home: matrix.any(1) for home, matrix in projection.matrices(gone).items()}
+    matrices = projection.matrices(surgery.leaving(found, params, born))
+    rows = {home: matrices[home].any(1) for part in found.values() for home in part.readers if home in matrices}
     holds = lambda node: hasattr(type(node), "hold")
     return jax.tree.map(lambda node: node.hold(rows) if holds(node) else node, state, is_leaf=holds)
 

@@ -47,8 +47,8 @@ class CondensateProjectorState(NamedTuple):
 
     def hold(self, rows: dict[str, Bool[Array, " inputs"]]) -> "CondensateProjectorState":
         """Returns the state in which these rows of the layers' matrices get no steps, and the others' stay theirs."""
-        layers = self.layers.items()
-        return self._replace(layers={home: _hold(self, one, rows[home]) for home, one in layers})
+        shut = {home: _hold(self, one, rows[home]) for home, one in self.layers.items() if home in rows}
+        return self._replace(layers=self.layers | shut)
 
     def grip(self) -> dict[str, Float[Array, " rank"]]:
         """Returns, for each layer, how firmly each direction of its core is held: 0 is free, 1 is fixed."""

@@ -30,7 +30,8 @@ class OWMState(NamedTuple):
 
     def hold(self, rows: dict[str, Bool[Array, " inputs"]]) -> "OWMState":
         """Returns the state in which these rows of the layers' matrices get no steps, and the others' stay theirs."""
-        return self._replace(roots={home: jnp.where(rows[home][:, None], 0, r) for home, r in self.roots.items()})
+        shut = {home: jnp.where(rows[home][:, None], 0, root) for home, root in self.roots.items() if home in rows}
+        return self._replace(roots=self.roots | shut)
 
     def projectors(self) -> dict[str, Float[Array, "inputs inputs"]]:
         """Returns, for each layer, the matrix that multiplies its steps where `strength` is 1."""
