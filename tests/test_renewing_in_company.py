@@ -137,9 +137,10 @@ def test_newborns_are_free_or_held():
         neuroml.renewal(optax.sgd(0.1), rule(), NAMES, newborns="young")
 
 
-@pytest.mark.parametrize("replaces", [rule(), TUBE], ids=["redo", "nanotube"])
 @pytest.mark.parametrize(
-    "projects", [neuroml.condensate_projector(scale=0.1), neuroml.owm()], ids=["condensates", "owm"]
+    ("projects", "replaces"),
+    [(neuroml.condensate_projector(scale=0.1), TUBE), (neuroml.owm(), rule())],
+    ids=["condensates, nanotube", "owm, redo"],
 )
 def test_projectors_let_no_step_change_what_held_newborns_hand_on(projects, replaces):
     """Also by a mask; with "free", the default, they do. What the others hand on changes either way."""
