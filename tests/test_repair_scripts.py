@@ -1,5 +1,9 @@
 """The scripts of repair: what they compare, choose and control."""
 
+import json
+import math
+import types
+
 import jax
 import numpy as np
 import optax
@@ -10,7 +14,7 @@ import neuroml
 from neuroml.errors import DataError
 from neuroml.learner import Task, make_learner
 from neuroml.lesions import lesion
-from paper_repro.repair import compare, trials, without_copies
+from paper_repro.repair import compare, trials, with_condensates, without_copies
 
 
 def test_one_bar_for_all_is_that_of_no_repair():
@@ -67,3 +71,18 @@ def test_survivors_make_up_for_half_of_what_is_gone():
     plain, raised = (learner.destroy(state, gone).params for learner in (inner, agent))
     np.testing.assert_allclose(raised["head"]["kernel"], (1 + 0.5 * 3) * plain["head"]["kernel"], rtol=1e-6)
     np.testing.assert_array_equal(raised["layers"][0]["kernel"], plain["layers"][0]["kernel"])
+
+
+def test_what_was_chosen_with_condensates_is_what_the_trials_say():
+    record = json.loads((with_condensates.HOME / "with_condensates.json").read_text())
+    for method, grid in with_condensates.GRIDS.items():
+        tried = [one for one in record["trials"] if one["method"] == method]
+        assert len(tried) == math.prod(map(len, grid.values()))
+        assert record["chosen"][method] == with_condensates.choose(tried, record["none"])
+
+
+def test_tasks_before_the_injury_are_found_when_the_injured_one_ends():
+    accuracy = np.array([[[0.9, 0, 0, 0], [0.8, 0.9, 0, 0], [0.6, 0.8, 0.9, 0], [0.1, 0.1, 0.1, 0.3]]])
+    result = types.SimpleNamespace(accuracy=accuracy, online_accuracy=np.full((1, 4, 1250), 0.8))
+    found = with_condensates.found_in(result, result)
+    assert found == pytest.approx({"recovery_steps": 10, "unrecovered": 0, "old_tasks": 70, "accuracy": 15})

@@ -46,7 +46,10 @@ class CondensateProjectorState(NamedTuple):
         return self._replace(layers={home: _condense(self, one) for home, one in self.layers.items()})
 
     def hold(self, rows: dict[str, Bool[Array, " inputs"]]) -> "CondensateProjectorState":
-        """Returns the state in which these rows of the layers' matrices get no steps, and the others' stay theirs."""
+        """Returns the state in which these rows of the layers' matrices get no steps, and the others' stay theirs.
+
+        They are the firmest directions of their cores: where `rank` or `kept` leaves some out, it is others.
+        """
         shut = {home: _hold(self, one, rows[home]) for home, one in self.layers.items() if home in rows}
         return self._replace(layers=self.layers | shut)
 
@@ -189,8 +192,13 @@ def _ridge(state: CondensateProjectorState, one: Condensate) -> Array:
 
 
 def _grip(state: CondensateProjectorState, one: Condensate) -> Array:
-    soft = one.energy / jnp.maximum(one.energy + _ridge(state, one), TINY)
+    soft = _soft(state, one)
     return soft + state.hardness * (one.occupancy - soft)
+
+
+def _soft(state: CondensateProjectorState, one: Condensate) -> Array:
+    """Returns how firmly the plain ridge holds each direction."""
+    return one.energy / jnp.maximum(one.energy + _ridge(state, one), TINY)
 
 
 def _condense(state: CondensateProjectorState, one: Condensate) -> Condensate:
@@ -212,15 +220,13 @@ def _condense(state: CondensateProjectorState, one: Condensate) -> Condensate:
         valence=_seen_from(basis, one.basis, one.valence) + _recruited(state, one, basis),
     )
     occupancy = jnp.clip(_seen_from(basis, one.basis, one.occupancy), 0, 1)
-    soft = new.energy / jnp.maximum(new.energy + _ridge(state, new), TINY)
-    new = new._replace(occupancy=double_well.relax(occupancy, soft - 0.5, barrier=1.0))
+    new = new._replace(occupancy=double_well.relax(occupancy, _soft(state, new) - 0.5, barrier=1.0))
     return jax.tree.map(lambda kept, changed: jnp.where(one.batches > 0, changed, kept), one, new)
 
 
 def _hold(state: CondensateProjectorState, one: Condensate, rows: Array) -> Condensate:
     """Returns the layer whose projector has zeros in these rows and columns. Before a consolidation all is free."""
-    soft = one.energy / jnp.maximum(one.energy + _ridge(state, one), TINY)
-    free = jnp.where(rows[:, None] | rows, 0, jnp.eye(len(rows)) - _spread(one.basis, soft))
+    free = jnp.where(rows[:, None] | rows, 0, jnp.eye(len(rows)) - _spread(one.basis, _soft(state, one)))
     new = rebuilt(one, jnp.eye(len(rows)) - free)
     new = new._replace(occupancy=jnp.clip(new.occupancy + rows @ new.basis**2, 0, 1))
     grip = jnp.minimum(new.energy, 1 - FIRM)

@@ -45,7 +45,7 @@ class Row(NamedTuple):
 USUAL = {"heals": "destroyed", "every": 1, "noise": 0.3, "compensation": 0.5, "newborns": "free"}
 CHANGES = ({"compensation": 0.0}, {"noise": 0.1}, {"every": 5}, {"heals": "silent"})
 HELD = Row("consolidated", "nanotube", USUAL | {"compensation": 0.0, "newborns": "held"})
-REBORN = ("random_rebirth", {"every": 1, "newborns": "free"})
+REBORN = Row("consolidated", "random_rebirth", {"every": 1, "newborns": "free"})
 NANOTUBE, RIVALS = Row("", "nanotube", USUAL), [Row("", name) for name in ("none", "random_rebirth", "schwann")]
 PARTS = [Row("parts", "nanotube", USUAL | changed) for changed in CHANGES]
 PAIRS = [
@@ -59,8 +59,8 @@ PAIRS = [
         for folder in ("consolidated", "blended", "adam")
         for other in (Row(folder, "none"), Row(folder, "random_rebirth", {"every": 5}))
     ),
-    *((HELD, Row("consolidated", *other)) for other in (("none",), REBORN, ("nanotube", USUAL))),
-    (Row("consolidated", *REBORN), Row("consolidated", "none")),
+    *((HELD, other) for other in (Row("consolidated", "none"), REBORN, Row("consolidated", "nanotube", USUAL))),
+    (REBORN, Row("consolidated", "none")),
     (Row("consolidated", "schwann"), Row("consolidated", "none")),
 ]
 

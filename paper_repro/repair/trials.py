@@ -38,12 +38,12 @@ GRIDS = {
 }
 
 
-def ran(data: Dataset, method: str, settings: dict, injury: float) -> Result:
-    """Returns the runs of one setting of a method on the tuning seeds."""
-    changed = {"injury": injury} | {f"{method}.{name}": value for name, value in settings.items()}
+def ran(data: Dataset, method: str, settings: dict, changes: dict, seeds: int = SEEDS) -> Result:
+    """Returns the runs of one setting of a method on the tuning seeds, in the suite with these changes."""
+    changed = changes | {f"{method}.{name}": value for name, value in settings.items()}
     job = Job(change(load("injury_recovery"), changed, methods), "domain", method)
-    seeds = range(FIRST_SEED, FIRST_SEED + SEEDS)
-    return run(job.experiment, data, seeds=seeds, hyperparameters=job.hyperparameters)
+    tuning = range(FIRST_SEED, FIRST_SEED + seeds)
+    return run(job.experiment, data, seeds=tuning, hyperparameters=job.hyperparameters)
 
 
 def found_in(result: Result, none: Result) -> dict:
@@ -78,13 +78,14 @@ def work(out: Path) -> None:
     """Runs all trials and writes what was found and chosen."""
     environment.prepare_jax()
     data = sources.load("mnist").held_out()
-    bars = {str(injury): ran(data, "none", {}, injury) for injury in INJURIES}
+    bars = {str(injury): ran(data, "none", {}, {"injury": injury}) for injury in INJURIES}
     none, found, chosen = {share: found_in(bar, bar) for share, bar in bars.items()}, [], {}
     print(json.dumps(none), flush=True)
     for method, grid in GRIDS.items():
         for values in itertools.product(*grid.values()):
             settings = dict(zip(grid, values, strict=True))
-            one = {share: found_in(ran(data, method, settings, float(share)), bar) for share, bar in bars.items()}
+            runs = {share: ran(data, method, settings, {"injury": float(share)}) for share in bars}
+            one = {share: found_in(runs[share], bar) for share, bar in bars.items()}
             found.append({"method": method, "settings": settings, "found": one})
             print(json.dumps(found[-1]), flush=True)
         chosen[method] = choose([one for one in found if one["method"] == method], none)

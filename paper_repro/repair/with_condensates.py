@@ -17,15 +17,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import environment, results
-from benchmarks.jobs import Job
-from benchmarks.suite import change, load
+from benchmarks.suite import load
 from benchmarks.tuning import FIRST_SEED
-from neuroml.methods import methods
-from neuroml.running import Result, run
+from neuroml.running import Result
 from neuroml.streams import sources
-from neuroml.streams.dataset import Dataset
 from paper_repro import scripts
-from paper_repro.repair.trials import recovery
+from paper_repro.repair import trials
 
 HOME = Path(__file__).parent / "results"
 CONDENSATES = {"injury": 0.5, "consolidates": True, "scale": 1.0}
@@ -36,32 +33,22 @@ GRIDS = {
 }
 
 
-def ran(data: Dataset, method: str, settings: dict, seeds: int) -> Result:
-    """Returns the runs of one setting of a method on the tuning seeds."""
-    changed = CONDENSATES | {f"{method}.{name}": value for name, value in settings.items()}
-    job = Job(change(load("injury_recovery"), changed, methods), "domain", method)
-    seeds_to_run = range(FIRST_SEED, FIRST_SEED + seeds)
-    return run(job.experiment, data, seeds=seeds_to_run, hyperparameters=job.hyperparameters)
-
-
 def found_in(result: Result, none: Result) -> dict:
     """Returns what runs come to in the mean over seeds, held to what no repair had before the injury."""
-    at = load("injury_recovery").injury_at
-    injured = at // result.online_accuracy.shape[-1]
-    back, unrecovered = recovery(result.online_accuracy, none.online_accuracy, at)
-    old, last = result.accuracy[:, injured, :injured], result.accuracy[:, -1]
-    accuracy = {"old_tasks": 100 * float(old.mean()), "accuracy": 100 * float(last.mean())}
-    return {"recovery_steps": back, "unrecovered": unrecovered, **accuracy}
+    found = trials.found_in(result, none)
+    injured = load("injury_recovery").injury_at // result.online_accuracy.shape[-1]
+    old = 100 * float(result.accuracy[:, injured, :injured].mean())
+    return found | {"old_tasks": old, "accuracy": 100 * found["accuracy"]}
 
 
-def choose(trials: list[dict], none: dict) -> dict:
+def choose(tried: list[dict], none: dict) -> dict:
     """Returns the settings that are back soonest of those that keep as much of the earlier tasks; of all if none does.
 
     >>> found = [{"old_tasks": 79, "recovery_steps": 5}, {"old_tasks": 80, "recovery_steps": 9}]
     >>> choose([{"settings": i, "found": one} for i, one in enumerate(found)], {"old_tasks": 80.3})
     1
     """
-    keeping = [one for one in trials if one["found"]["old_tasks"] >= none["old_tasks"] - TOLERANCE] or trials
+    keeping = [one for one in tried if one["found"]["old_tasks"] >= none["old_tasks"] - TOLERANCE] or tried
     return min(keeping, key=lambda one: one["found"]["recovery_steps"])["settings"]
 
 
@@ -69,13 +56,13 @@ def work(seeds: int, out: Path) -> None:
     """Runs all trials and writes what was found and chosen, method by method."""
     environment.prepare_jax()
     data = sources.load("mnist").held_out()
-    bar = ran(data, "none", {}, seeds)
+    bar = trials.ran(data, "none", {}, CONDENSATES, seeds)
     record = {"seeds": seeds, "first_seed": FIRST_SEED, "none": found_in(bar, bar), "trials": [], "chosen": {}}
     print(json.dumps(record["none"]), flush=True)
     for method, grid in GRIDS.items():
         for values in itertools.product(*grid.values()):
             settings = dict(zip(grid, values, strict=True))
-            found = found_in(ran(data, method, settings, seeds), bar)
+            found = found_in(trials.ran(data, method, settings, CONDENSATES, seeds), bar)
             record["trials"].append({"method": method, "settings": settings, "found": found})
             print(json.dumps(record["trials"][-1]), flush=True)
         own = [one for one in record["trials"] if one["method"] == method]

@@ -192,6 +192,18 @@ def test_random_rebirth_heals_whom_it_is_told_to():
     assert reborn("silent") > 0 == reborn("destroyed") < reborn("destroyed", injury=0.5, injury_at=18)
 
 
+@pytest.mark.parametrize("name", ["random_rebirth", "nanotube"])
+def test_methods_that_repair_hold_what_newborns_hand_on_where_they_are_told_to(name):
+    given = {"every": 1, "heals": "silent", "consolidates": True}
+    curve = lambda newborns: records(
+        name,
+        dataclasses.replace(
+            SMALL, options={name: {**given, "newborns": newborns}}, hyperparameters={name: {"threshold": 0.5}}
+        ),
+    )[0]["loss_curve"]
+    assert curve("held") != curve("free")
+
+
 def test_growth_sprouts_where_it_is_told_to():
     options = {"when": "steps", "alive_percent": 50}
     grown = lambda strength, **more: records(
