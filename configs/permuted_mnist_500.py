@@ -26,5 +26,11 @@ suite = dataclasses.replace(
         "cbp": {"rate": 1e-3},
         "homeostasis": {"anchoring": 1e-2},
     },
-    grids={**random_labels.grids, "homeostasis": {"anchoring": (1e-5, 1e-4, 1e-3, 1e-2)}},
+    grids={
+        **random_labels.grids,
+        "homeostasis": {
+            "learning_rate": (3e-4, 3e-4, 1e-3, 1e-3, 1e-3, 1e-3, 3e-3, 3e-3),
+            "anchoring": (1e-3, 1e-2, 1e-3, 1e-2, 3e-2, 1e-1, 1e-2, 3e-2),
+        },
+    },
 )

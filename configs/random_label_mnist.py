@@ -3,8 +3,8 @@
     python -m benchmarks run random_label_mnist --methods adam,l2_init,homeostasis --seeds 3
 
 The protocol of Kumar, Marklund, Van Roy 2023: MLP 784-100-100-10, Adam, batches of 16. What counts is how well each
-task is memorized while it is learnt: the mean of online accuracy over its 30,000 steps. Four trials for each method, on
-the first three tasks.
+task is memorized while it is learnt: the mean of online accuracy over its 30,000 steps. Eight trials for each method,
+on the first three tasks.
 
 One seed takes 4 to 17 minutes on one CPU core. To expect, in %: homeostasis 98.8, concatenated ReLU 96.5, L2 Init 95.6.
 """
@@ -41,17 +41,30 @@ suite = Suite(
         "homeostasis": {"learning_rate": 6e-4, "anchoring": 1e-4, "ridge": 1.0},
     },
     grids={
-        "adam": {"learning_rate": (1e-4, 3e-4, 1e-3, 3e-3)},
-        "l2_init": {"strength": (1e-5, 1e-4, 1e-3, 1e-2)},
-        "shrink_perturb": {"shrink": (1e-6, 1e-5, 1e-4, 1e-3), "noise": (1e-5, 1e-4, 1e-4, 1e-3)},
-        "weight_clipping": {"factor": (1.0, 2.0, 3.0, 5.0)},
-        "layer_norm": {"learning_rate": (1e-4, 3e-4, 1e-3, 3e-3)},
-        "crelu": {"learning_rate": (1e-4, 3e-4, 1e-3, 3e-3)},
-        "cbp": {"rate": (1e-6, 1e-5, 1e-4, 1e-3)},
+        "adam": {"learning_rate": (1e-4, 2e-4, 3e-4, 5e-4, 1e-3, 2e-3, 3e-3, 5e-3)},
+        "layer_norm": {"learning_rate": (1e-4, 2e-4, 3e-4, 5e-4, 1e-3, 2e-3, 3e-3, 5e-3)},
+        "crelu": {"learning_rate": (1e-4, 2e-4, 3e-4, 5e-4, 1e-3, 2e-3, 3e-3, 5e-3)},
+        "l2_init": {
+            "learning_rate": (3e-4, 3e-4, 3e-4, 1e-3, 1e-3, 1e-3, 3e-3, 3e-3),
+            "strength": (1e-4, 1e-3, 1e-2, 1e-4, 1e-3, 1e-2, 1e-3, 1e-2),
+        },
+        "shrink_perturb": {
+            "learning_rate": (3e-4, 3e-4, 3e-4, 1e-3, 1e-3, 1e-3, 3e-3, 3e-3),
+            "shrink": (1e-4, 1e-4, 3e-4, 1e-4, 1e-4, 3e-4, 1e-4, 3e-4),
+            "noise": (1e-5, 1e-4, 3e-4, 1e-5, 1e-4, 3e-4, 1e-4, 3e-4),
+        },
+        "weight_clipping": {
+            "learning_rate": (3e-4, 3e-4, 3e-4, 1e-3, 1e-3, 1e-3, 3e-3, 3e-3),
+            "factor": (1.5, 2.0, 3.0, 1.5, 2.0, 3.0, 1.5, 2.0),
+        },
+        "cbp": {
+            "learning_rate": (3e-4, 3e-4, 3e-4, 1e-3, 1e-3, 1e-3, 3e-3, 3e-3),
+            "rate": (1e-4, 1e-3, 1e-2, 1e-4, 1e-3, 1e-2, 1e-3, 1e-2),
+        },
         "homeostasis": {
-            "learning_rate": (1e-3, 1e-3, 6e-4, 3e-4),
-            "anchoring": (1e-5, 1e-4, 1e-4, 1e-4),
-            "ridge": (0.1, 1.0, 1.0, 1.0),
+            "learning_rate": (3e-4, 6e-4, 6e-4, 6e-4, 6e-4, 1e-3, 1e-3, 1e-3),
+            "anchoring": (1e-4, 1e-4, 1e-4, 1e-4, 1e-3, 1e-5, 1e-4, 1e-4),
+            "ridge": (1.0, 0.1, 1.0, 10.0, 1.0, 0.1, 1.0, 10.0),
         },
     },
 )
