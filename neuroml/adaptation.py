@@ -39,6 +39,7 @@ def make(
     largest: ArrayLike = 3.0,
     shift: ArrayLike = jnp.inf,
     short_decay: float = 0.9,
+    pooled: bool = False,
 ) -> Adaptation:
     r"""Makes a streaming normalization of inputs.
 
@@ -55,6 +56,7 @@ def make(
       largest: bound of what comes out, > 0.
       shift: in standard deviations (with sqrt(epsilon) added), >= 0; infinite never anneals anew.
       short_decay: of the short mean, in [0, 1).
+      pooled: the content-free control: all inputs together have one mean and one spread.
 
     Returns:
       An `Adaptation`. `update` leaves out inputs that are not finite, or too large to be squared: those entries keep
@@ -78,6 +80,9 @@ def make(
     ranges = {"decay": "[0, 1)", "short_decay": "[0, 1)", "epsilon": "[0, inf)", "largest": "(0, inf]"}
     core.require_ranges("streaming normalization", given, **ranges, shift="[0, inf]")
 
+    def average(x):
+        return jnp.full(x.shape[1:], x.mean()) if pooled else x.mean(0)
+
     def init(shape):
         zero = jnp.zeros(shape)
         return AdaptationState(zero, jnp.ones(shape), jnp.zeros_like(zero), jnp.zeros_like(zero))
@@ -85,10 +90,10 @@ def make(
     def update(state, x):
         x = x.astype(jnp.float32)
         rate = jnp.maximum(1 - decay, 1 / (state.count + 2))
-        new = state.mean + rate * (x.mean(0) - state.mean)
-        spread = ((x - state.mean) * (x - new)).mean(0)
+        new = state.mean + rate * (average(x) - state.mean)
+        spread = average((x - state.mean) * (x - new))
         variance = jnp.maximum(state.variance + rate * (spread - state.variance), 0)
-        short = state.short + jnp.maximum(1 - short_decay, rate) * (x.mean(0) - state.short)
+        short = state.short + jnp.maximum(1 - short_decay, rate) * (average(x) - state.short)
         shifted = jnp.abs(short - new) > shift * jnp.sqrt(variance + epsilon)
         count = jnp.where(shifted, jnp.minimum(state.count, 1 / (1 - short_decay)), state.count) + 1
         after = AdaptationState(jnp.where(shifted, short, new), variance, short, count)

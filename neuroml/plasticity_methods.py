@@ -72,8 +72,9 @@ def _spectral(at: Situation, given: Settings):
 
 def _balanced(at: Situation, given: Settings, last: optax.GradientTransformation) -> Callable[[Task], Learner]:
     """Hidden inputs and weights each keep a set point of their own; `last` turns the steps."""
-    hidden = decorrelation(given["strength"], ridge=given["ridge"], decay=given["input_decay"], every=given["every"])
-    chain = optax.chain(hidden, l2_init(given["anchoring"]), at.optimizer, last)
+    named = {"ridge": given["ridge"], "decay": given["input_decay"], "every": given["every"]}
+    hidden = decorrelation(given["strength"], **named, shuffled=given["shuffled_inputs"])
+    chain = optax.chain(hidden, l2_init(given["anchoring"], form=given["form"]), at.optimizer, last)
     return lambda task: make_learner(task, chain, activity=True)
 
 
@@ -85,7 +86,7 @@ def _adapting(at: Situation, given: Settings, make: Callable[[Task], Learner]) -
     """Inputs keep a set point, too, where the setting `adapts` says so."""
     if not _adapts(given):
         return make(at.task)
-    norm = adaptation.make(given["decay"], shift=given["shift"])
+    norm = adaptation.make(given["decay"], shift=given["shift"], pooled=given["pooled"])
     return conditioned(make(at.task._replace(scale=1.0)), norm, at.example, at.task.scale)
 
 
@@ -115,6 +116,8 @@ def _condensate_shell(at: Situation, given: Settings) -> Learner:
 
 
 _SET_POINTS = {"decay": 0.99, "shift": 1.0, "strength": 1.0, "ridge": 0.1, "input_decay": 0.999, "anchoring": 6e-3}
+_CONTROLS = {"pooled": False, "shuffled_inputs": False, "form": "euclidean"}  # each part's content-free control is off
+_OPTIONS = {"every": 100, "adapts": True, **_CONTROLS}
 _UNBOUNDED = {"bound": 1e6}
 _PROJECTOR = {name: value for name, value in PROJECTOR.items() if name != "strength"}
 
@@ -187,25 +190,26 @@ methods: dict[str, Method] = {
         "adapting inputs, decorrelated layers, weights kept near where and within the range in which they started",
         learner=_homeostasis,
         hyperparameters={**_SET_POINTS, "surprise": 0.0, **_UNBOUNDED},
-        options={"every": 100, "adapts": True},
-        young=_UNBOUNDED,
+        options=_OPTIONS,
+        young={**_UNBOUNDED, **_CONTROLS},
         conditions=_adapts,
     ),
     "condensate_homeostasis": Method(
         "the set points of homeostasis, and steps that keep out of the directions of earlier tasks",
         learner=_condensate_homeostasis,
         hyperparameters={**_SET_POINTS, "protection": 1.0, **_PROJECTOR},
-        options={"every": 100, "adapts": True, **PROJECTOR_OPTIONS},
+        options={**_OPTIONS, **PROJECTOR_OPTIONS},
         boundaries=always,
         conditions=_adapts,
+        young=_CONTROLS,
     ),
     "condensate_shell": Method(
         "a core that keeps, in a shell that protects nothing and answers what comes next",
         learner=_condensate_shell,
         hyperparameters={**_SET_POINTS, "protection": 1.0, "speed": 1.0, **_PROJECTOR},
-        options={"every": 100, "adapts": True, "start": "itself", "balanced": True, **PROJECTOR_OPTIONS},
+        options={**_OPTIONS, "start": "itself", "balanced": True, **PROJECTOR_OPTIONS},
         boundaries=always,
         conditions=_adapts,
-        young={"balanced": True},
+        young={"balanced": True, **_CONTROLS},
     ),
 }

@@ -29,6 +29,13 @@ def test_it_is_the_running_mean_and_variance_of_a_plain_loop():
     np.testing.assert_allclose(state.variance, variance, rtol=1e-4)
 
 
+def test_the_control_has_one_mean_and_spread_for_all_inputs():
+    batches = stream(4000, mean=4.0, spread=2.0) + np.array([0.0, 3.0, -3.0], np.float32)
+    state = taken(adaptation.make(0.999, pooled=True), batches)
+    assert np.unique(state.mean).size == np.unique(state.variance).size == 1
+    assert abs(float(state.mean[0]) - batches.mean()) < 0.2 and abs(float(state.variance[0]) - batches.var()) < 0.5
+
+
 def test_what_comes_out_has_mean_0_and_spread_1_and_is_bounded():
     norm, batches = adaptation.make(0.999), stream(4000, mean=10.0, spread=5.0)
     out = norm.apply(taken(norm, batches), jnp.asarray(batches[:, 0]))

@@ -1,5 +1,7 @@
 """Homeostatic layers as Flax NNX modules: streaming normalization of inputs, and the concatenated ReLU."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,6 +36,7 @@ class StreamingNorm(nnx.Module):
       largest: bound of what comes out, > 0.
       shift: in standard deviations, >= 0; an input whose short mean is farther than that from its mean anneals anew.
       short_decay: of the short mean, in [0, 1).
+      pooled: the content-free control: all inputs together have one mean and one spread.
 
     Raises:
       UsageError: a number outside its range; later, examples of another shape, or none.
@@ -57,15 +60,17 @@ class StreamingNorm(nnx.Module):
         largest: float = 3.0,
         shift: float = float("inf"),
         short_decay: float = 0.9,
+        pooled: bool = False,
     ):
         self.shape = (shape,) if isinstance(shape, int) else tuple(shape)
         # Hashable, since NNX compares what is no array whenever it compiles.
-        self._settings = (
+        self._settings: tuple[tuple[str, Any], ...] = (
             ("decay", float(decay)),
             ("epsilon", float(epsilon)),
             ("largest", float(largest)),
             ("shift", float(shift)),
             ("short_decay", float(short_decay)),
+            ("pooled", pooled),
         )
         self.use_running_average = False
         for name, array in self._functions.init(self.shape)._asdict().items():

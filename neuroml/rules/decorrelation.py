@@ -8,7 +8,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from neuroml import core, cost, projection
+from neuroml import core, cost, projection, units
 from neuroml.errors import UsageError
 
 TINY = 1e-12
@@ -41,6 +41,7 @@ def decorrelation(
     every: int = 100,
     largest: int = 512,
     windows: projection.Windows | None = None,
+    shuffled: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     r"""Multiplies the gradient of each layer by the inverse second moment of what the layer is given.
 
@@ -62,6 +63,7 @@ def decorrelation(
       largest: layers with more inputs are left as they are.
       windows: strides and padding of convolutions other than stride 1 and "SAME", by layer path. Name them all: neither
         weights nor activity tell, and one that is not named is taken for stride 1 and "SAME" without a warning.
+      shuffled: the content-free control: the inverse is that of other inputs, always the same; its eigenvalues stay.
 
     Returns:
       A rule that needs the word `activity`. First in the chain, before the optimizer. Memory is 2 inputs^2 a layer. A
@@ -90,6 +92,10 @@ def decorrelation(
         raise UsageError(f"every={every} must be at least 1.")
     given = {"strength": strength, "ridge": ridge, "decay": decay}
 
+    def turned(one, ridge):
+        other = units.in_order(jnp.arange(one.moment.shape[0]), shuffled)
+        return _solved(one, ridge)[other][:, other]
+
     def blank(sizes):
         small = {home: size for home, size in sizes.items() if size <= largest}
         if not small:
@@ -109,7 +115,7 @@ def decorrelation(
         ok = projection.finite({home: rows[home] for home in state.layers})
         layers = {home: _met(state, one, rows[home], ok) for home, one in state.layers.items()}
         due = (state.count + 1) % every == 0
-        solve = lambda known: {home: one._replace(inverse=_solved(one, state.ridge)) for home, one in known.items()}
+        solve = lambda known: {home: one._replace(inverse=turned(one, state.ridge)) for home, one in known.items()}
         with cost.one_in(every):
             layers = jax.lax.cond(due, solve, lambda known: known, layers)
         given_steps = projection.matrices(updates)

@@ -8,14 +8,14 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
-from neuroml import core
+from neuroml import core, units
 from neuroml.errors import unknown
 
-FORMS = ("euclidean", "wasserstein")
+FORMS = ("euclidean", "wasserstein", "shuffled")
 
 
 class L2InitState(NamedTuple):
-    """State of `l2_init`, euclidean."""
+    """State of `l2_init`, euclidean or shuffled."""
 
     initial: Any  # like params
     strength: jax.Array  # ()
@@ -60,11 +60,12 @@ def l2_init(strength: ArrayLike, *, form: str = "euclidean") -> optax.GradientTr
         euclidean:    strength / 2 * \sum_i (params_i - initial_i)^2
         wasserstein:  strength / 2 * \sum_i (params_(i) - initial_(i))^2    both sorted by size, array by array
 
-    The second form lets weights change places: it holds their distribution, not their values.
+    The second form lets weights change places: it holds their distribution, not their values. The third, "shuffled", is
+    the content-free control: the euclidean one towards the start of another weight of the same array, always the same.
 
     Args:
       strength: >= 0; 0 is inert.
-      form: "euclidean" or "wasserstein".
+      form: "euclidean", "wasserstein" or "shuffled".
 
     Returns:
       A rule. First in the chain: the pull then passes through the optimizer as a loss term would (the paper's form).
@@ -87,11 +88,12 @@ def l2_init(strength: ArrayLike, *, form: str = "euclidean") -> optax.GradientTr
         raise unknown("form of L2 Init", form, FORMS)
     core.require_ranges("l2_init", {"strength": strength}, strength="[0, inf)")
     ordered = lambda leaf: jnp.sort(leaf, axis=None).reshape(leaf.shape)
+    others = lambda leaf: units.in_order(leaf.reshape(-1), shuffled=True).reshape(leaf.shape)
+    start = {"euclidean": jnp.copy, "shuffled": others, "wasserstein": ordered}[form]
+    state = WassersteinInitState if form == "wasserstein" else L2InitState
 
     def init(params):
-        if form == "euclidean":
-            return L2InitState(jax.tree.map(jnp.copy, params), core.leaf(strength))
-        return WassersteinInitState(jax.tree.map(ordered, params), core.leaf(strength))
+        return state(jax.tree.map(start, params), core.leaf(strength))
 
     def l2_init(updates, state, params, **_):
         state = core.live(state, strength=strength)

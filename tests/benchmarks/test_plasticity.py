@@ -91,6 +91,12 @@ def test_methods_of_homeostasis_without_their_parts_are_sgd():
     assert records("homeostasis")[0]["loss_curve"] != records("sgd")[0]["loss_curve"]
 
 
+def test_each_part_of_homeostasis_has_a_control_that_learns_otherwise():
+    controls = [{}, {"pooled": True}, {"shuffled_inputs": True}, {"form": "shuffled"}]
+    runs = [dataclasses.replace(SMALL, options={"homeostasis": {"every": 2, **control}}) for control in controls]
+    assert len({tuple(records("homeostasis", one)[0]["loss_curve"]) for one in runs}) == 4
+
+
 @functools.cache
 def plain_losses():
     job = Job(SMALL, "domain", "sgd")

@@ -48,6 +48,16 @@ def test_the_wasserstein_form_holds_the_distribution_and_not_the_places():
     np.testing.assert_allclose(state.penalty(away), 0.15 * expected, rtol=1e-5)
 
 
+def test_the_control_draws_each_weight_to_the_start_of_another_one():
+    params, rule = {"kernel": jax.random.normal(jax.random.key(0), (6, 5))}, neuroml.l2_init(0.3, form="shuffled")
+    initial = rule.init(params).initial["kernel"]
+    np.testing.assert_array_equal(np.sort(initial, axis=None), np.sort(params["kernel"], axis=None))
+    assert (initial != params["kernel"]).all()
+    away = moved(params)
+    step, _ = rule.update(jax.tree.map(jnp.zeros_like, params), rule.init(params), away)
+    np.testing.assert_allclose(step["kernel"], 0.3 * (away["kernel"] - initial), rtol=1e-5)
+
+
 def test_an_unknown_form_is_named():
     with pytest.raises(UsageError, match="'manhattan'"):
         neuroml.l2_init(1.0, form="manhattan")
@@ -176,6 +186,14 @@ def test_whitened_inputs_are_left_alone():
     gradient = {"kernel": jnp.arange(8.0).reshape(4, 2)}
     step, _ = rule.update(gradient, rule.init(params), params, activity=x)
     np.testing.assert_allclose(step["kernel"], gradient["kernel"], rtol=1e-5)
+
+
+def test_the_control_has_the_eigenvalues_of_the_inverse_and_not_its_directions(key):
+    params, words = init_params(), words_of(key, init_params())
+    rules = [neuroml.decorrelation(every=1, decay=0.0, shuffled=shuffled) for shuffled in (False, True)]
+    own, other = (rule.update(params, rule.init(params), params, **words)[1].layers["hidden"].inverse for rule in rules)
+    np.testing.assert_allclose(np.linalg.eigvalsh(other), np.linalg.eigvalsh(own), rtol=1e-3)
+    assert np.abs(other - own).max() > 0.1
 
 
 def test_layers_that_are_too_large_and_inputs_that_are_no_numbers(key):
