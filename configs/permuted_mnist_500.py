@@ -2,7 +2,10 @@
 
     python -m benchmarks run permuted_mnist_500 --methods adam,l2_init,homeostasis --seeds 3
 
-The protocol of Kumar, Marklund, Van Roy 2023: MLP 784-100-100-10, Adam.
+The protocol of Kumar, Marklund, Van Roy 2023: MLP 784-100-100-10, Adam. Eight trials for each method, joint in learning
+rate and strength, on the first twenty tasks.
+
+One seed takes 1.5 to 3 minutes on one CPU core. To expect, in %: homeostasis 90.5, L2 Init 87.9, Adam 78.9.
 """
 
 import dataclasses
@@ -21,8 +24,10 @@ suite = dataclasses.replace(
     hyperparameters={
         "adam": {"learning_rate": 1e-3},
         "l2_init": {"strength": 1e-3},
-        "shrink_perturb": {"shrink": 1e-4, "noise": 1e-4},
+        "shrink_perturb": {"shrink": 3e-4, "noise": 3e-4},
+        "weight_clipping": {"factor": 2.0},
         "layer_norm": {"learning_rate": 1e-3},
+        "crelu": {"learning_rate": 1e-3},
         "cbp": {"rate": 1e-3},
         "homeostasis": {"anchoring": 1e-2},
     },
