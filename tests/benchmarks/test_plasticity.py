@@ -1,23 +1,17 @@
-"""Suites about learning on and on: their streams, metrics, table, picture, and how they are cut and tuned."""
+"""Suites about learning on and on: their streams, methods, metrics, table, picture, and how they are cut."""
 
 import dataclasses
 import functools
-import json
-import math
-import os
-import tempfile
-import types
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import toy
+from small import DATA, SMALL, records
 
 import neuroml
-from benchmarks import cli, online_plots, raster, results, runner, suite, summaries, tables, tuning
+from benchmarks import cli, online_plots, raster, suite, summaries, tables
 from benchmarks.jobs import Job, jobs_of
 from neuroml.errors import UsageError
 from neuroml.gate_methods import methods as gates
@@ -32,28 +26,7 @@ from neuroml.running import run
 # One process, so that what takes long is made once.
 pytestmark = pytest.mark.xdist_group("plasticity")
 
-DATA = toy.dataset()
-SMALL = dataclasses.replace(
-    suite.load("input_permuted_mnist"), tasks=4, examples=8, hidden=(6, 5), inspected=8, hyperparameters={}
-)
 STREAMS = ("input_permuted_mnist", "label_permuted_mnist", "random_label_mnist", "permuted_mnist_500")
-
-
-def records(name, one=None):
-    return _records(name) if one is None else _run(name, one)
-
-
-@functools.cache
-def _records(name):
-    return _run(name, SMALL)
-
-
-def _run(name, one):
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "a.jsonl"
-        list(runner.run_job(Job(one, "domain", name), DATA, [0, 1], path))
-        return results.read(path)
-
 
 # Those that differ in more than one rule are run; a compilation each is too much for the rest, whose rules have tests.
 RUN = ("sgd", "crelu", "homeostasis", "growth")
@@ -177,84 +150,6 @@ def test_a_young_hyperparameter_is_part_of_the_identity_only_where_it_is_set():
     assert records("homeostasis", bounded)[0]["loss_curve"] != records("homeostasis")[0]["loss_curve"]
 
 
-@pytest.mark.parametrize("name", ["nanotube", "growth"])
-def test_methods_that_repair_and_grow_consolidate_where_they_are_told_to(name):
-    kept = dataclasses.replace(SMALL, options={name: {"consolidates": True}})
-    assert "held head" in records(name, kept)[0]["report"] and "held head" not in records(name)[0]["report"]
-    assert records(name, kept)[0]["loss_curve"] != records(name)[0]["loss_curve"]
-
-
-def test_random_rebirth_heals_whom_it_is_told_to():
-    """At this threshold nearly all are silent, and none is destroyed before the injury."""
-    reborn = lambda heals, **injury: records(
-        "random_rebirth",
-        dataclasses.replace(
-            SMALL,
-            options={"random_rebirth": {"every": 1, "heals": heals}},
-            hyperparameters={"random_rebirth": {"threshold": 2.0}},
-            **injury,
-        ),
-    )[0]["report"]["replaced"][-1]
-    assert reborn("silent") > 0 == reborn("destroyed") < reborn("destroyed", injury=0.5, injury_at=18)
-
-
-@pytest.mark.parametrize("name", ["random_rebirth", "nanotube"])
-def test_methods_that_repair_hold_what_newborns_hand_on_where_they_are_told_to(name):
-    given = {"every": 1, "heals": "silent", "consolidates": True}
-    curve = lambda newborns: records(
-        name,
-        dataclasses.replace(
-            SMALL, options={name: {**given, "newborns": newborns}}, hyperparameters={name: {"threshold": 0.5}}
-        ),
-    )[0]["loss_curve"]
-    assert curve("held") != curve("free")
-
-
-def test_growth_sprouts_where_it_is_told_to():
-    options = {"when": "steps", "alive_percent": 50}
-    grown = lambda strength, **more: records(
-        "growth",
-        dataclasses.replace(
-            SMALL,
-            options={"growth": {**options, **more}},
-            hyperparameters={"growth": {"patience": 2.0, "sprouting": strength}},
-        ),
-    )[0]
-    usual, inert, sprouted = grown(1.0), grown(0.0, sprouts=True), grown(1.0, sprouts=True)
-    assert inert["loss_curve"] == usual["loss_curve"] != sprouted["loss_curve"]
-    assert sprouted["report"]["sprouted"][-1] > 0 and "sprouted" not in usual["report"]
-    assert sprouted["report"]["born"] == usual["report"]["born"]
-    with pytest.raises(UsageError, match="sprouts=True reaches nobody where pairs=True"):
-        grown(1.0, sprouts=True, pairs=True)
-
-
-@pytest.mark.parametrize("part", ["injury", "severed"])
-def test_an_injury_shows_in_curve_metrics_and_table(part):
-    hurt = dataclasses.replace(SMALL, injury_at=18, **{part: 1.0})
-    after, before = records("none", hurt)[0], records("none")[0]
-    assert after["config_hash"] != before["config_hash"] and part not in before["config"]["protocol"]
-    curve = lambda record: record["loss_curve"][:18]
-    assert curve(after) == curve(before) and after["loss_curve"][18:] != before["loss_curve"][18:]
-    assert "injury_loss" in after["metrics"] and "injury_loss" not in before["metrics"]
-    text = tables.markdown(summaries.summarize([after]))
-    assert "| lost | steps to recover |" in text and "Steps to recover: until" in text
-    with pytest.raises(UsageError, match=f"{part}=1.5"):
-        dataclasses.replace(SMALL, **{part: 1.5})
-
-
-def test_an_injury_that_cannot_be_is_refused():
-    late = dataclasses.replace(SMALL, injury=0.5, injury_at=32)
-    with pytest.raises(UsageError, match="injury_at=32: .* 32 steps"):
-        records("none", late)
-    of_classes = Job(
-        suite.change(suite.load("split_digits"), {"tasks": 3, "injury": 0.5, "injury_at": 10**6}, {}), "class", "none"
-    )
-    with pytest.raises(UsageError, match="injury_at=1000000: split_digits has"):
-        next(runner.run_job(of_classes, DATA, [0], Path("never")))
-    with pytest.raises(UsageError, match="no names"):
-        records("crelu", dataclasses.replace(SMALL, injury=0.5, injury_at=3))
-
-
 def test_conditioning_is_for_every_method_and_part_of_its_identity():
     seen = dataclasses.replace(SMALL, conditioning=0.9)
     assert records("sgd", seen)[0]["loss_curve"] != records("sgd")[0]["loss_curve"]
@@ -310,91 +205,6 @@ def test_a_stream_that_splits_its_classes_cannot_be_cut(capsys):
     assert "split_digits" in capsys.readouterr().err
     assert cli.main(["tune", "split_digits", "--tasks", "2"]) == 2
     assert "fewer tasks would be other tasks" in capsys.readouterr().err
-
-
-def test_two_hyperparameters_are_tuned_together_by_online_accuracy(tmp_path):
-    grid = {"cbp": {"learning_rate": (0.0, 0.1), "rate": (0.0, 0.01)}}
-    tuning.tune(dataclasses.replace(SMALL, grids=grid), ["cbp"], ["domain"], DATA, 1, tmp_path)
-    (trial,) = json.loads((tmp_path / f"{SMALL.name}.domain.json").read_text())["methods"]
-    assert trial["hyperparameter"] == "learning_rate, rate" and trial["values"] == [[0.0, 0.0], [0.1, 0.01]]
-    assert trial["chosen"] == trial["values"][int(np.argmax(trial["accuracy"]))]
-
-
-def test_trials_of_other_methods_stay_if_they_are_about_the_same(tmp_path, monkeypatch):
-    trials = lambda job, *_: {"method": job.name, "hyperparameter": "x", "values": [0], "accuracy": [1], "chosen": 0}
-    monkeypatch.setattr(tuning, "_trials", trials)
-    grids = {"cbp": {"rate": (0.0, 0.01)}, "sgd": {"learning_rate": (0.0, 0.1)}}
-    one, path = dataclasses.replace(SMALL, grids=grids), tmp_path / f"{SMALL.name}.domain.json"
-    kept = lambda: [trial["method"] for trial in json.loads(path.read_text())["methods"]]
-    for name in ("cbp", "sgd", "cbp"):
-        tuning.tune(one, [name], ["domain"], DATA, 1, tmp_path)
-    assert kept() == ["cbp", "sgd"]
-    tuning.tune(one, ["sgd"], ["domain"], DATA, 2, tmp_path)
-    assert kept() == ["sgd"]
-
-
-def test_trials_of_another_protocol_do_not_stay(tmp_path, monkeypatch):
-    trials = lambda job, *_: {"method": job.name, "hyperparameter": "x", "values": [0], "accuracy": [1], "chosen": 0}
-    monkeypatch.setattr(tuning, "_trials", trials)
-    one = dataclasses.replace(SMALL, grids={name: {"learning_rate": (0.0, 0.1)} for name in ("cbp", "sgd")})
-    path = tmp_path / f"{SMALL.name}.domain.json"
-    for other in ({"batch_size": 5}, {"optimizer": "adam"}, {"measure": "accuracy"}):
-        tuning.tune(one, ["cbp"], ["domain"], DATA, 1, tmp_path)
-        tuning.tune(dataclasses.replace(one, **other), ["sgd"], ["domain"], DATA, 1, tmp_path)
-        assert [trial["method"] for trial in json.loads(path.read_text())["methods"]] == ["sgd"], other
-
-
-def test_trials_are_written_while_no_one_else_may(tmp_path, monkeypatch):
-    fcntl, write, held = pytest.importorskip("fcntl"), results.write_text, []
-
-    def watched(path, text):
-        folder = os.open(path.parent, os.O_RDONLY)
-        with pytest.raises(BlockingIOError):
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.close(folder)
-        held.append(write(path, text))
-
-    monkeypatch.setattr(results, "write_text", watched)
-    tuning._write(tmp_path / "new" / "a.json", {}, {"method": "sgd", "values": [0]})
-    assert len(held) == 1
-
-
-NAN = math.nan
-
-
-def tuned(monkeypatch, tmp_path, online, diverged, measure="online_accuracy"):
-    """The row and the table of two values and one seed, of which `online` [2, phases, steps] is told."""
-    found = types.SimpleNamespace(
-        online_accuracy=np.array(online, float)[:, None],
-        accuracy=np.ones((2, 1, 1, 1)),
-        diverged=np.array([[[0 if bad else -1, 0]] for bad in diverged]),
-    )
-    monkeypatch.setattr(tuning, "run", lambda *_, **__: found)
-    one = dataclasses.replace(SMALL, measure=measure, grids={"sgd": {"learning_rate": (0.1, 0.2)}})
-    text = tuning.tune(one, ["sgd"], ["domain"], DATA, 1, tmp_path)
-    written = (tmp_path / f"{SMALL.name}.domain.json").read_text()
-    (row,) = json.loads(written, parse_constant=pytest.fail)["methods"]  # strict JSON
-    return row, text
-
-
-def test_idle_steps_count_for_nothing_when_values_are_chosen(tmp_path, monkeypatch):
-    row, _ = tuned(monkeypatch, tmp_path, [[[0.5, 0.5], [0.5, NAN]], [[0.5, 0.5], [0.8, NAN]]], [False, False])
-    assert row["accuracy"] == [0.5, pytest.approx(0.6)] and row["chosen"] == 0.2
-
-
-def test_nothing_is_chosen_where_all_diverged(tmp_path, monkeypatch):
-    row, text = tuned(monkeypatch, tmp_path, np.ones((2, 1, 1)), [True, True])
-    assert row["accuracy"] == [None, None] and row["chosen"] is None
-    assert "0.1: diverged, 0.2: diverged; nothing chosen" in text and "**" not in text
-    row, text = tuned(monkeypatch, tmp_path, np.ones((2, 1, 1)), [True, False])
-    assert row["accuracy"] == [None, 1.0] and row["chosen"] == 0.2 and "nothing chosen" not in text
-
-
-def test_a_method_without_online_accuracy_is_not_chosen_by_it(tmp_path, monkeypatch):
-    with pytest.raises(UsageError, match="sgd has no online_accuracy"):
-        tuned(monkeypatch, tmp_path, np.full((2, 1, 1), NAN), [False, False])
-    row, _ = tuned(monkeypatch, tmp_path, np.full((2, 1, 1), NAN), [False, False], "accuracy")
-    assert row["chosen"] == 0.1
 
 
 def test_all_suites_of_plasticity_know_their_methods_and_are_about_online_accuracy():

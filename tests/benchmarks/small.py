@@ -1,0 +1,32 @@
+"""A stream of toy images for tests of the suites about learning on and on, and its records."""
+
+import dataclasses
+import functools
+import tempfile
+from pathlib import Path
+
+import toy
+
+from benchmarks import results, runner, suite
+from benchmarks.jobs import Job
+
+DATA = toy.dataset()
+SMALL = dataclasses.replace(
+    suite.load("input_permuted_mnist"), tasks=4, examples=8, hidden=(6, 5), inspected=8, hyperparameters={}
+)
+
+
+def records(name, one=None):
+    return _records(name) if one is None else _run(name, one)
+
+
+@functools.cache
+def _records(name):
+    return _run(name, SMALL)
+
+
+def _run(name, one):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.jsonl"
+        list(runner.run_job(Job(one, "domain", name), DATA, [0, 1], path))
+        return results.read(path)
