@@ -43,6 +43,8 @@ suite = Suite(
         "cbp",
         "redo",
         "self_normalized_resets",
+        "regrama",
+        "partial_resets",
         "bcm",
         "synaptic_gate",
         "three_factor",
@@ -113,6 +115,14 @@ suite = Suite(
         "self_normalized_resets": {
             "learning_rate": (0.003, 0.003, 0.003, 0.01, 0.01, 0.01),
             "rejection": (0.001, 0.01, 0.03, 0.001, 0.01, 0.03),
+        },
+        "regrama": {
+            "learning_rate": (0.003, 0.003, 0.003, 0.01, 0.01, 0.01),
+            "threshold": (0.003, 0.01, 0.03, 0.003, 0.01, 0.03),
+        },
+        "partial_resets": {
+            "learning_rate": (0.003, 0.003, 0.003, 0.01, 0.01, 0.01),
+            "strength": (0.005, 0.015, 0.05, 0.005, 0.015, 0.05),
         },
         "bcm": {
             "learning_rate": (0.003, 0.003, 0.003, 0.01, 0.01, 0.01),
