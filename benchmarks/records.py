@@ -10,6 +10,7 @@ import numpy as np
 
 from benchmarks import environment
 from benchmarks.jobs import Job
+from benchmarks.summaries import vital_signs
 from neuroml import metrics, online
 from neuroml.running import Result
 
@@ -24,9 +25,6 @@ ONLINE = {
 # Metrics of the same around an injury.
 INJURY = {"injury_loss": online.injury_loss, "recovery_steps": online.recovery_steps}
 
-# Vital signs at the end of the stream.
-VITALS = {"dead units": "dead_units", "dormant units": "dormant_units", "effective rank": "effective_rank"}
-
 # Points of a learning curve that a result file keeps.
 CURVE = 200
 
@@ -36,6 +34,7 @@ def record_of(job: Job, identity: str, seed: int, i: int, result: Result) -> dic
     accuracy = result.accuracy[i].astype(float)
     loss, online_accuracy = result.loss[i], result.online_accuracy[i]
     idle = np.isnan(loss) & np.isnan(online_accuracy)  # steps beyond the end of a short phase
+    report = {name: values[i].astype(float).tolist() for name, values in result.report.items()}
     phase, step = (int(number) for number in result.diverged[i])
     diverged = None if phase < 0 else {"phase": phase, "step": step}
     if diverged:
@@ -61,10 +60,10 @@ def record_of(job: Job, identity: str, seed: int, i: int, result: Result) -> dic
             **_metrics(accuracy),
             **context_metrics(result.contexts[i, -1]),
             **_online_metrics(job, online_accuracy),
-            **{name: float(result.report[title][i, -1]) for title, name in VITALS.items() if title in result.report},
+            **vital_signs({"report": report}),
         },
         "online_by_task": _by_task(job, online_accuracy),
-        "report": {name: values[i].astype(float).tolist() for name, values in result.report.items()},
+        "report": report,
         "bytes": result.bytes,
         "flops": result.flops,
         "seconds": result.seconds,

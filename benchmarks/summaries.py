@@ -15,6 +15,14 @@ from neuroml.errors import UsageError
 
 TITLES = {name: f"{name}-incremental" for name in ("task", "domain", "class")}  # of scenarios, in tables and plots
 
+# Vital signs at the end of the stream, by their titles in a report.
+VITALS = {
+    "dead units": "dead_units",
+    "dormant units": "dormant_units",
+    "effective rank": "effective_rank",
+    "weight size": "weight_size",
+}
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -34,9 +42,15 @@ class Summary:
     seconds: float
 
 
+def vital_signs(record: Record) -> dict[str, float]:
+    """Returns the vital signs at the end of a run; records older than one of them have it in their report alone."""
+    report = record.get("report", {})
+    return {name: report[title][-1] for title, name in VITALS.items() if title in report}
+
+
 def metric(record: Record, name: str) -> float | None:
     """Returns a metric of one seed; None where it is undefined or the run diverged, whatever was recorded."""
-    return None if record.get("diverged") else record.get("metrics", {}).get(name)
+    return None if record.get("diverged") else {**vital_signs(record), **record.get("metrics", {})}.get(name)
 
 
 def summarize(records: Iterable[Record]) -> list[Summary]:
@@ -80,7 +94,7 @@ def to_json(suite: str, scenario: str, records: Iterable[Record]) -> Record:
 
 def _summary(label: str, group: list[Record]) -> Summary:
     """Returns the means over the seeds of one method and configuration."""
-    names = dict.fromkeys(name for record in group for name in record.get("metrics", {}))
+    names = dict.fromkeys(name for record in group for name in {**record.get("metrics", {}), **vital_signs(record)})
     return Summary(
         *setting(group[0]),
         method=group[0]["method"],

@@ -220,8 +220,10 @@ ONLINE: dict[str, tuple[str, Callable[[Interval], str]]] = {
     "late_minus_early_tasks": ("last - first tasks", _per_cent),
     "accuracy": ("at the end", _per_cent),
     "forgetting": ("forgetting", _per_cent),
+    "dead_units": ("dead units", _per_cent),
     "dormant_units": ("dormant units", _per_cent),
     "effective_rank": ("rank", _plain),
+    "weight_size": ("weights", _plain),
 }
 # What a caption says of the columns that a table has.
 SHARES = {
@@ -232,7 +234,12 @@ SHARES = {
     "accuracy": "accuracy of all tasks at the end",
     "forgetting": "forgetting",
 }
-VITAL_SIGNS = {"dormant_units": "dormant units in %", "effective_rank": "effective rank of the last layer"}
+VITAL_SIGNS = {
+    "dead_units": "dead units in %",
+    "dormant_units": "dormant units in %",
+    "effective_rank": "effective rank of the last layer",
+    "weight_size": "root mean square of all weights",
+}
 INJURIES = {
     "injury_loss": "Lost: online accuracy of the 200 steps before the injury minus that of the 10 after it, in %.",
     "recovery_steps": "Steps to recover: until the mean of 10 steps is 95 % of what it was, at least 10; of the seeds "

@@ -34,6 +34,13 @@ def test_diverged_seeds_are_counted_but_in_no_mean():
     assert summary.metrics["accuracy"].mean == 0.5
 
 
+def test_a_vital_sign_younger_than_a_record_is_read_from_its_report():
+    rows = [{**record(seed=seed), "report": {"weight size": [1.0, end]}} for seed, end in enumerate((0.2, 0.4))]
+    rows[1]["metrics"] = {**rows[1]["metrics"], "weight_size": 0.4}
+    (summary,) = summaries.summarize(rows)
+    assert summary.metrics["weight_size"].mean == pytest.approx(0.3) and "dead_units" not in summary.metrics
+
+
 def test_summaries_do_not_mix_scenarios_or_count_a_seed_twice():
     rows = [record(scenario=scenario, accuracy=a) for scenario, a in [("task", 0.9), ("class", 0.2), ("task", 1.0)]]
     found = summaries.summarize(rows)

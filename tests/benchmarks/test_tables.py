@@ -92,7 +92,8 @@ def test_a_caption_names_only_columns_that_are_there():
     for words in (
         "before it is learnt), the same in the first 250 steps of a task, its slope in points per 100 tasks, last "
         "minus first tenth of the tasks, accuracy of all tasks at the end and forgetting in %: ",
-        "interval. Dormant units in % and effective rank of the last layer at the end. MB,",
+        "interval. Dead units in %, dormant units in %, effective rank of the last layer and root mean square of all "
+        "weights at the end. MB,",
         "seed. Lost: online accuracy of the 200 steps",
         "in %. Steps to recover: until",
     ):
