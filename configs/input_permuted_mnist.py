@@ -69,6 +69,8 @@ suite = Suite(
         "shrink_perturb": {"learning_rate": 0.003, "shrink": 1e-06, "noise": 1e-05},
         "redo": {"learning_rate": 0.003, "threshold": 0.01},
         "self_normalized_resets": {"learning_rate": 0.003, "rejection": 0.03},
+        "regrama": {"learning_rate": 0.003, "threshold": 0.01},
+        "partial_resets": {"learning_rate": 0.003, "strength": 0.015},
         "maturity_lock": {"learning_rate": 0.003, "strength": 0.9},
         "three_factor": {"learning_rate": 0.003, "strength": 0.3},
         "bcm": {"learning_rate": 0.003, "strength": 0.3},
