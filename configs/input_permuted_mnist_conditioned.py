@@ -2,8 +2,8 @@
 
     python -m benchmarks run input_permuted_mnist_conditioned --seeds 3 --steps 100000
 
-What a mechanism adds is so seen apart from the conditioning of its inputs. Six trials for each method of its own, on the
-first 12 tasks; nothing is standardized as well. `homeostasis` is that of `input_permuted_mnist`.
+What a mechanism adds is so seen apart from the conditioning of its inputs. Six trials for each method of its own, on
+the first 12 tasks; nothing is standardized as well. `homeostasis` is that of `input_permuted_mnist`.
 
 100,000 steps of a seed take 10 to 50 seconds on one CPU core.
 """
