@@ -33,7 +33,7 @@ def same(one, two, **tolerance):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **({"rtol": 1e-5, "atol": 1e-6} | tolerance)), one, two)
 
 
-@pytest.mark.parametrize("settings", [{}, {"decay": 0.5, "epsilon": 0.1, "largest": 1.0, "shift": 0.5}])
+@pytest.mark.parametrize("settings", [{}, {"decay": 0.5, "epsilon": 0.1, "largest": 1.0, "shift": 0.5, "pooled": True}])
 def test_it_does_what_the_pure_functions_do(settings):
     norm, pure = neuroml.StreamingNorm((3,), **settings), adaptation.make(**settings)
     state = pure.init((3,))
