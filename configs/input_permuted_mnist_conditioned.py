@@ -18,7 +18,16 @@ suite = dataclasses.replace(
     summary="MNIST, a million images one by one, permuted, every method's inputs normalized",
     conditioning=0.99,
     methods=("sgd", "adamw", "l2_init", "layer_norm", "crelu", "upgd", "cbp", "maturity_lock"),
-    hyperparameters={},
+    hyperparameters={
+        "sgd": {"learning_rate": 0.005},
+        "adamw": {"learning_rate": 0.0002},
+        "l2_init": {"learning_rate": 0.005, "strength": 0.01},
+        "layer_norm": {"learning_rate": 0.002},
+        "crelu": {"learning_rate": 0.005},
+        "upgd": {"learning_rate": 0.01, "noise": 0.001, "weight_decay": 0.001},
+        "cbp": {"learning_rate": 0.005, "rate": 1e-06},
+        "maturity_lock": {"learning_rate": 0.01, "strength": 0.9},
+    },
     grids={
         **{name: plain.grids[name] for name in ("sgd", "adamw", "layer_norm", "crelu")},
         "l2_init": {
