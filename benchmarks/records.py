@@ -60,7 +60,7 @@ def record_of(job: Job, identity: str, seed: int, i: int, result: Result) -> dic
             **_metrics(accuracy),
             **context_metrics(result.contexts[i, -1]),
             **_online_metrics(job, online_accuracy),
-            **vital_signs({"report": report}),
+            **vital_signs(report),
         },
         "online_by_task": _by_task(job, online_accuracy),
         "report": report,

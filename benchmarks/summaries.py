@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,15 +42,19 @@ class Summary:
     seconds: float
 
 
-def vital_signs(record: Record) -> dict[str, float]:
+def vital_signs(report: Mapping[str, Any]) -> dict[str, float]:
     """Returns the vital signs at the end of a run; records older than one of them have it in their report alone."""
-    report = record.get("report", {})
     return {name: report[title][-1] for title, name in VITALS.items() if title in report}
 
 
 def metric(record: Record, name: str) -> float | None:
     """Returns a metric of one seed; None where it is undefined or the run diverged, whatever was recorded."""
-    return None if record.get("diverged") else {**vital_signs(record), **record.get("metrics", {})}.get(name)
+    return None if record.get("diverged") else _metrics(record).get(name)
+
+
+def _metrics(record: Record) -> dict[str, Any]:
+    """Returns all metrics of one seed."""
+    return {**record.get("metrics", {}), **vital_signs(record.get("report", {}))}
 
 
 def summarize(records: Iterable[Record]) -> list[Summary]:
@@ -94,7 +98,7 @@ def to_json(suite: str, scenario: str, records: Iterable[Record]) -> Record:
 
 def _summary(label: str, group: list[Record]) -> Summary:
     """Returns the means over the seeds of one method and configuration."""
-    names = dict.fromkeys(name for record in group for name in {**record.get("metrics", {}), **vital_signs(record)})
+    names = dict.fromkeys(name for record in group for name in _metrics(record))
     return Summary(
         *setting(group[0]),
         method=group[0]["method"],

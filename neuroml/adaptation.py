@@ -60,7 +60,7 @@ def make(
 
     Returns:
       An `Adaptation`. `update` leaves out inputs that are not finite, or too large to be squared: those entries keep
-      their state.
+      their state; with `pooled`, all of the batch is left out.
 
     Raises:
       UsageError: a number outside its range.

@@ -141,6 +141,15 @@ def test_both_together_are_held_against_what_each_alone_is_for(tmp_path):
     assert learnt.startswith("online_accuracy: condensate_shell - homeostasis = -8.00 [")
 
 
+def test_each_method_is_held_against_its_own_control_alone():
+    metrics = lambda value: {"metrics": {"online_accuracy": value}}
+    online = lambda name, value: [record(name, seed=seed) | metrics(value + 0.01 * seed) for seed in range(3)]
+    ours, theirs = {"cbp": online("cbp", 0.8), "sgd": online("sgd", 0.7)}, {"cbp (choose=random)": online("cbp", 0.75)}
+    theirs["cbp (choose=random)"][2]["metrics"]["online_accuracy"] += 0.03
+    (line,) = plasticity_compare.against(ours, theirs, lambda one, other: one == other)
+    assert line.startswith("online_accuracy: cbp - cbp (choose=random) = 4.00 [") and line.endswith("3 of 3 seeds")
+
+
 def test_zeros_runs_only_what_its_file_lacks_and_all_of_it_for_another_number_of_seeds(tmp_path, monkeypatch):
     ran = []
     row = lambda seeds: {"accuracy": [80.0 + seed for seed in range(seeds)]}

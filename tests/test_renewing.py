@@ -132,7 +132,7 @@ def test_a_vmap_over_seeds_is_a_loop():
     tx = neuroml.renewal(optax.adam(1e-2), neuroml.cbp(NAMES, network, rate=0.3, maturity=1), NAMES)
 
     def run(key):
-        params, state = steps(tx, network(key), 2)
+        params, state = steps(tx, network(key), 4)
         return params, state.rule.births
 
     keys = jax.random.split(KEY, 3)

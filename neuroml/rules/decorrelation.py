@@ -93,8 +93,8 @@ def decorrelation(
     given = {"strength": strength, "ridge": ridge, "decay": decay}
 
     def turned(one, ridge):
-        other = units.in_order(jnp.arange(one.moment.shape[0]), shuffled)
-        return _solved(one, ridge)[other][:, other]
+        rows = units.in_order(_solved(one, ridge), shuffled)
+        return units.in_order(rows.T, shuffled).T
 
     def blank(sizes):
         small = {home: size for home, size in sizes.items() if size <= largest}

@@ -61,7 +61,8 @@ def l2_init(strength: ArrayLike, *, form: str = "euclidean") -> optax.GradientTr
         wasserstein:  strength / 2 * \sum_i (params_(i) - initial_(i))^2    both sorted by size, array by array
 
     The second form lets weights change places: it holds their distribution, not their values. The third, "shuffled", is
-    the content-free control: the euclidean one towards the start of another weight of the same array, always the same.
+    the content-free control: the euclidean one towards the start of another weight of the same array, always the same
+    (the weights of a neuron that is replaced are drawn to their own).
 
     Args:
       strength: >= 0; 0 is inert.

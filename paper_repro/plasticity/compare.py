@@ -1,41 +1,79 @@
-"""Paired comparisons of condensates and homeostasis together with either alone, over the same seeds.
+"""Paired comparisons over the same seeds: with rivals, with content-free controls, of both together with either alone.
 
     python -m paper_repro.plasticity.compare
 
-Differences in accuracy on all tasks at the end from condensates alone, and in online accuracy from homeostasis alone,
-in points, with 95 % intervals and the p value of Student's paired t-test, not corrected for the number of comparisons.
-A seed of which either run diverged is left out.
+Differences in online accuracy of homeostasis from every other method, and of every method from its controls; of
+condensates and homeostasis together in accuracy on all tasks at the end from condensates alone, and in online accuracy
+from homeostasis alone. In points, with 95 % intervals and the p value of Student's paired t-test, not corrected for the
+number of comparisons. A seed of which either run diverged is left out.
 """
 
+import operator
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks import results
-from benchmarks.groups import by_label
+from benchmarks.groups import Groups, by_label
+from benchmarks.results import Record
 from paper_repro import comparing, scripts
 
 HOME = Path(__file__).parent / "results"
 FILES = ("split_mnist_one_pass.class.jsonl", "permuted_mnist_100_short.domain.jsonl")
 ALONE = {"condensate_projector": "accuracy", "homeostasis": "online_accuracy"}
 TOGETHER = ("condensate_homeostasis", "condensate_shell")
+PLAIN, CONDITIONED = "input_permuted_mnist.domain.jsonl", "input_permuted_mnist_conditioned.domain.jsonl"
+LABELS = "label_permuted_mnist.domain.jsonl"
+# Where homeostasis stands, and where its rivals do.
+RIVALS = {
+    f"first_100k/{PLAIN}": (f"first_100k/{PLAIN}", f"conditioned/{CONDITIONED}"),
+    f"first_100k/{LABELS}": (f"first_100k/{LABELS}",),
+    **{name: (name,) for name in ("label_permuted_cifar10.domain.jsonl", "random_label_mnist.domain.jsonl")},
+    "permuted_mnist_500.domain.jsonl": ("permuted_mnist_500.domain.jsonl",),
+}
+CONTROLS = (PLAIN, LABELS)  # in the folder of those that changed, and of those that did not
+
+
+def groups_in(path: Path) -> Groups:
+    """Returns the newest records of a file by their labels."""
+    return by_label(results.latest(results.read(path)))
 
 
 def lines(path: Path) -> list[str]:
     """Returns a line for each configuration of both together and each of the two alone."""
-    groups = by_label(results.latest(results.read(path)))
+    groups = groups_in(path)
     of = lambda names: [label for label, group in groups.items() if group[0]["method"] in names]
     return [
         f"{metric}: {label} - {other} = {difference}"
         for alone, metric in ALONE.items()
         for other in of([alone])
         for label in of(TOGETHER)
-        if (difference := comparing.compared(*(comparing.values(groups[one], metric) for one in (label, other))))
+        if (difference := _difference(groups[label], groups[other], metric))
     ]
+
+
+def against(ours: Groups, theirs: Groups, of: Callable[[str, str], bool]) -> list[str]:
+    """Returns a line on online accuracy for each of our and their configurations of whose methods `of` says so."""
+    return [
+        f"online_accuracy: {one} - {other} = {difference}"
+        for one, mine in ours.items()
+        for other, their in theirs.items()
+        if of(mine[0]["method"], their[0]["method"]) and (difference := _difference(mine, their, "online_accuracy"))
+    ]
+
+
+def _difference(ours: list[Record], theirs: list[Record], metric: str) -> str | None:
+    return comparing.compared(comparing.values(ours, metric), comparing.values(theirs, metric))
 
 
 def work() -> None:
     """Prints the comparisons of all files."""
+    of_rival = lambda one, other: one == "homeostasis" != other
+    for home, places in RIVALS.items():
+        ours = groups_in(HOME / home)
+        comparing.report(HOME, places, lambda path, ours=ours: against(ours, groups_in(path), of_rival))
+    alike = lambda path: against(groups_in(HOME / "first_100k" / path.name), groups_in(path), operator.eq)
+    comparing.report(HOME, [f"first_100k_others/{name}" for name in CONTROLS], alike)
     comparing.report(HOME, FILES, lines)
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from small import DATA, SMALL, records
+from toy_plasticity import DATA, SMALL, records
 
 import neuroml
 from benchmarks import cli, online_plots, raster, suite, summaries, tables

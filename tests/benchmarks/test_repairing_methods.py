@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from small import DATA, SMALL, records
+from toy_plasticity import DATA, SMALL, records
 
 from benchmarks import runner, suite, summaries, tables
 from benchmarks.jobs import Job

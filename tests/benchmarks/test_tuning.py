@@ -8,7 +8,7 @@ import types
 
 import numpy as np
 import pytest
-from small import DATA, SMALL
+from toy_plasticity import DATA, SMALL
 
 from benchmarks import results, tuning
 from neuroml.errors import UsageError
