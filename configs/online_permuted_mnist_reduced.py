@@ -3,12 +3,15 @@
     python -m benchmarks run online_permuted_mnist_reduced --methods sgd,cbp,homeostasis --seeds 1 --steps 200000
 
 Dohare et al. 2024 take 800 permutations of 60,000 images and three hidden layers of 2,000 units: 48 million steps. This
-is a smaller stream with three layers of 100 units, and its numbers stand beside no number of that paper.
+is a smaller stream with three layers of 100 units, and its numbers stand beside no number of that paper. Images are
+standardized, as in `input_permuted_mnist`. Six trials for each method, on the first ten tasks.
 """
 
 import dataclasses
 
 from configs.input_permuted_mnist import suite as by_input
+
+_RATES = (0.003, 0.003, 0.003, 0.01, 0.01, 0.01)
 
 suite = dataclasses.replace(
     by_input,
@@ -17,7 +20,41 @@ suite = dataclasses.replace(
     examples=10_000,
     hidden=(100, 100, 100),
     initialization="lecun",
-    standardized=(0.0, 1.0),
-    learning_rate=0.003,
+    methods=(
+        "sgd",
+        "adamw",
+        "l2_init",
+        "shrink_perturb",
+        "weight_clipping",
+        "layer_norm",
+        "crelu",
+        "upgd",
+        "cbp",
+        "homeostasis",
+    ),
     seeds=10,
+    hyperparameters={},
+    grids={
+        "sgd": {"learning_rate": (0.001, 0.002, 0.003, 0.005, 0.01, 0.02)},
+        "adamw": {"learning_rate": (5e-5, 1e-4, 2e-4, 3e-4, 5e-4, 1e-3)},
+        "layer_norm": {"learning_rate": (0.001, 0.002, 0.003, 0.005, 0.01, 0.02)},
+        "crelu": {"learning_rate": (0.001, 0.002, 0.003, 0.005, 0.01, 0.02)},
+        "l2_init": {"learning_rate": _RATES, "strength": (3e-4, 1e-3, 3e-3, 3e-4, 1e-3, 3e-3)},
+        "shrink_perturb": {
+            "learning_rate": _RATES,
+            "shrink": (1e-6, 1e-5, 1e-4, 1e-6, 1e-5, 1e-4),
+            "noise": (1e-5, 1e-4, 1e-4, 1e-5, 1e-4, 1e-4),
+        },
+        "weight_clipping": {"learning_rate": _RATES, "factor": (2.0, 3.0, 5.0, 2.0, 3.0, 5.0)},
+        "upgd": {
+            "learning_rate": (0.005, 0.005, 0.01, 0.01, 0.02, 0.02),
+            "noise": (0.001, 0.01, 0.001, 0.01, 0.001, 0.01),
+            "weight_decay": (1e-3, 1e-2, 1e-3, 1e-2, 1e-3, 1e-2),
+        },
+        "cbp": {"learning_rate": _RATES, "rate": (1e-6, 1e-5, 1e-4, 1e-6, 1e-5, 1e-4)},
+        "homeostasis": {
+            "learning_rate": (0.003, 0.003, 0.005, 0.005, 0.01, 0.01),
+            "anchoring": (1e-3, 6e-3, 1e-3, 6e-3, 1e-3, 6e-3),
+        },
+    },
 )

@@ -11,11 +11,11 @@ from jaxtyping import Array
 from neuroml import core, units
 from neuroml.errors import unknown
 
-FORMS = ("euclidean", "wasserstein", "shuffled")
+FORMS = ("euclidean", "wasserstein", "shuffled", "zero")
 
 
 class L2InitState(NamedTuple):
-    """State of `l2_init`, euclidean or shuffled."""
+    """State of `l2_init`, all but the Wasserstein form."""
 
     initial: Any  # like params
     strength: jax.Array  # ()
@@ -60,13 +60,14 @@ def l2_init(strength: ArrayLike, *, form: str = "euclidean") -> optax.GradientTr
         euclidean:    strength / 2 * \sum_i (params_i - initial_i)^2
         wasserstein:  strength / 2 * \sum_i (params_(i) - initial_(i))^2    both sorted by size, array by array
 
-    The second form lets weights change places: it holds their distribution, not their values. The third, "shuffled", is
-    the content-free control: the euclidean one towards the start of another weight of the same array, always the same
-    (the weights of a neuron that is replaced are drawn to their own).
+    The second form lets weights change places: it holds their distribution, not their values. Two more are content-free
+    controls of the euclidean one: "shuffled" draws towards the start of another weight of the same array, always the
+    same, and "zero" to none, which is plain L2 regularization. (Of a neuron that is replaced both draw the weights to
+    their own start.)
 
     Args:
       strength: >= 0; 0 is inert.
-      form: "euclidean", "wasserstein" or "shuffled".
+      form: "euclidean", "wasserstein", "shuffled" or "zero".
 
     Returns:
       A rule. First in the chain: the pull then passes through the optimizer as a loss term would (the paper's form).
@@ -90,11 +91,11 @@ def l2_init(strength: ArrayLike, *, form: str = "euclidean") -> optax.GradientTr
     core.require_ranges("l2_init", {"strength": strength}, strength="[0, inf)")
     ordered = lambda leaf: jnp.sort(leaf, axis=None).reshape(leaf.shape)
     others = lambda leaf: units.in_order(leaf.reshape(-1), shuffled=True).reshape(leaf.shape)
-    start = {"euclidean": jnp.copy, "shuffled": others, "wasserstein": ordered}[form]
+    starts = {"euclidean": jnp.copy, "wasserstein": ordered, "shuffled": others, "zero": jnp.zeros_like}
     state = WassersteinInitState if form == "wasserstein" else L2InitState
 
     def init(params):
-        return state(jax.tree.map(start, params), core.leaf(strength))
+        return state(jax.tree.map(starts[form], params), core.leaf(strength))
 
     def l2_init(updates, state, params, **_):
         state = core.live(state, strength=strength)

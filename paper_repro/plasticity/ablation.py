@@ -5,7 +5,7 @@
 Adapting inputs, decorrelated hidden layers and anchored weights, each on and off, in all combinations; with all off it
 is the optimizer. Where inputs do not adapt they are standardized, as those of all other methods are. Then, one at a
 time: inputs that do not anneal anew after a shift, steps that surprise scales, and the content-free controls: one mean
-and spread for all inputs, the inverse moment of other inputs, weights drawn towards the start of others.
+and spread for all inputs, the inverse moment of other inputs, weights drawn towards the start of others, or to zero.
 """
 
 import sys
@@ -26,6 +26,7 @@ CHANGES = [
     {"pooled": True},
     {"shuffled_inputs": True},
     {"form": "shuffled"},
+    {"form": "zero"},
 ]
 
 

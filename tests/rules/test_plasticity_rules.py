@@ -58,6 +58,12 @@ def test_the_control_draws_each_weight_to_the_start_of_another_one():
     np.testing.assert_allclose(step["kernel"], 0.3 * (away["kernel"] - initial), rtol=1e-5)
 
 
+def test_the_control_without_an_anchor_is_plain_decay():
+    params, rule = init_params(), neuroml.l2_init(0.3, form="zero")
+    step, _ = rule.update(jax.tree.map(jnp.ones_like, params), rule.init(params), moved(params))
+    jax.tree.map(lambda new, w: np.testing.assert_allclose(new, 1 + 0.3 * w, rtol=1e-6), step, moved(params))
+
+
 def test_an_unknown_form_is_named():
     with pytest.raises(UsageError, match="'manhattan'"):
         neuroml.l2_init(1.0, form="manhattan")
