@@ -32,8 +32,8 @@ suite = dataclasses.replace(
     grids={
         **{name: plain.grids[name] for name in ("sgd", "adamw", "layer_norm", "crelu")},
         "l2_init": {
-            "learning_rate": (0.003, 0.003, 0.005, 0.005, 0.01, 0.01),
-            "strength": (1e-3, 1e-2, 1e-3, 1e-2, 1e-3, 1e-2),
+            "learning_rate": (0.003, 0.003, 0.005, 0.005, 0.005, 0.01),
+            "strength": (1e-2, 3e-2, 3e-3, 1e-2, 3e-2, 1e-2),
         },
         "upgd": {
             "learning_rate": (0.005, 0.005, 0.01, 0.01, 0.02, 0.02),
@@ -41,12 +41,12 @@ suite = dataclasses.replace(
             "weight_decay": (1e-3, 1e-2, 1e-3, 1e-2, 1e-3, 1e-2),
         },
         "cbp": {
-            "learning_rate": (0.003, 0.003, 0.005, 0.005, 0.01, 0.01),
-            "rate": (1e-6, 1e-5, 1e-6, 1e-5, 1e-6, 1e-5),
+            "learning_rate": (0.003, 0.003, 0.005, 0.005, 0.005, 0.01),
+            "rate": (1e-6, 1e-5, 1e-7, 1e-6, 1e-5, 1e-6),
         },
         "maturity_lock": {
-            "learning_rate": (0.003, 0.003, 0.005, 0.005, 0.01, 0.01),
-            "strength": (0.6, 0.9, 0.6, 0.9, 0.6, 0.9),
+            "learning_rate": (0.005, 0.005, 0.01, 0.01, 0.02, 0.02),
+            "strength": (0.9, 0.97, 0.9, 0.97, 0.9, 0.97),
         },
     },
 )
