@@ -52,6 +52,8 @@ suite = Suite(
         "synaptic_scaling",
         "maturity_lock",
         "surprise_rate",
+        "activity_rate",
+        "sparsity",
         "homeostasis",
     ),
     seeds=20,
@@ -153,6 +155,14 @@ suite = Suite(
         "surprise_rate": {
             "learning_rate": (0.003, 0.003, 0.003, 0.01, 0.01, 0.01),
             "strength": (0.03, 0.1, 0.3, 0.03, 0.1, 0.3),
+        },
+        "activity_rate": {
+            "learning_rate": (0.003, 0.003, 0.003, 0.01, 0.01, 0.01),
+            "strength": (0.01, 0.1, 1.0, 0.01, 0.1, 1.0),
+        },
+        "sparsity": {
+            "learning_rate": (0.003, 0.003, 0.003, 0.01, 0.01, 0.01),
+            "strength": (0.001, 0.01, 0.1, 0.001, 0.01, 0.1),
         },
         "homeostasis": {
             "learning_rate": (0.003, 0.003, 0.005, 0.005, 0.005, 0.01),

@@ -17,6 +17,7 @@ suite = dataclasses.replace(
     name="permuted_mnist_500",
     summary="MNIST, 500 permutations of 10,000 images, each once",
     stream="permuted",
+    methods=(*random_labels.methods, "effective_rank"),
     tasks=500,
     examples=10_000,
     epochs=1,
@@ -33,6 +34,10 @@ suite = dataclasses.replace(
     },
     grids={
         **random_labels.grids,
+        "effective_rank": {
+            "learning_rate": (3e-4, 3e-4, 3e-4, 1e-3, 1e-3, 1e-3, 1e-3, 3e-3),
+            "strength": (1e-3, 1e-2, 1e-1, 1e-4, 1e-3, 1e-2, 1e-1, 1e-2),
+        },
         "homeostasis": {
             "learning_rate": (3e-4, 3e-4, 1e-3, 1e-3, 1e-3, 1e-3, 3e-3, 3e-3),
             "anchoring": (1e-3, 1e-2, 1e-3, 1e-2, 3e-2, 1e-1, 1e-2, 3e-2),

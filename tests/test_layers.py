@@ -77,7 +77,7 @@ LAYERS = [
     },
     {"hard_attention", "packnet"},
     {"condensate_methods", "context_methods", "discriminant_methods", "generative_methods"},
-    {"dendrite_methods", "plasticity_methods", "gate_methods", "repair_methods", "growth_methods"},
+    {"dendrite_methods", "plasticity_methods", "gate_methods", "penalty_methods", "repair_methods", "growth_methods"},
     {"replay_methods", "rehearsal_methods"},
     {"methods"},
     {"experiment"},
