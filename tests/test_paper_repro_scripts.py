@@ -23,7 +23,7 @@ from paper_repro.growth import composed, course, front, ridges, zeros
 from paper_repro.growth import raster as growth_raster
 from paper_repro.plasticity import ablation as plasticity_ablation
 from paper_repro.plasticity import compare as plasticity_compare
-from paper_repro.plasticity import raster, speed
+from paper_repro.plasticity import leads, raster, speed
 from paper_repro.repair import curves, trials, with_condensates, without_copies
 
 SEEDED = (ablation, frontier, phase_diagram, plasticity_ablation, curves, ridges, zeros, composed)
@@ -148,6 +148,27 @@ def test_each_method_is_held_against_its_own_control_alone():
     theirs["cbp (choose=random)"][2]["metrics"]["online_accuracy"] += 0.03
     (line,) = plasticity_compare.against(ours, theirs, lambda one, other: one == other)
     assert line.startswith("online_accuracy: cbp - cbp (choose=random) = 4.00 [") and line.endswith("3 of 3 seeds")
+
+
+def test_the_lead_is_that_on_the_best_rival_over_all_tasks_and_in_the_first_and_last_tenth(tmp_path, monkeypatch):
+    def run(method, seed, first, later):
+        tasks = [first + 0.01 * seed] + 19 * [later + 0.01 * seed]
+        place = {"suite": "input_permuted_mnist", "scenario": "domain", "online_by_task": tasks}
+        return record(method, seed=seed, protocol={"standardized": [0.1, 0.3]}) | place
+
+    online = {"homeostasis": (0.9, 0.8), "upgd": (0.7, 0.808), "sgd": (0.6, 0.5)}
+    (tmp_path / "tuning").mkdir()
+    (tmp_path / "tuning" / "input_permuted_mnist.domain.json").write_text('{"tasks": 12}')
+    write(tmp_path / "a.jsonl", [run(name, seed, *parts) for name, parts in online.items() for seed in range(2)])
+    monkeypatch.setattr(leads, "HOME", tmp_path)
+    monkeypatch.setattr(leads, "TUNING", tmp_path / "tuning")
+    found = dict(zip(leads.HEADER, leads.row(leads.Stream("all of it", "a", "a")), strict=True))
+    assert found["tasks run"] == "20 of 200" and found["tuned on"] == "12" and found["rivals' inputs"] == "standardized"
+    assert (
+        found["homeostasis"] == "81.0" and found["best rival"] == "upgd 80.8" and found["optimizer alone"] == "sgd 51.0"
+    )
+    ahead = [found[name].split(" [")[0] for name in ("ahead of the best rival", "first tenth", "last tenth")]
+    assert ahead == ["0.24", "9.60", "-0.80"] and found["seeds"] == "2"
 
 
 def test_zeros_runs_only_what_its_file_lacks_and_all_of_it_for_another_number_of_seeds(tmp_path, monkeypatch):

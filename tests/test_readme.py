@@ -8,6 +8,7 @@ import pytest
 from benchmarks import suite, tables
 from neuroml.methods import methods
 from paper_repro import checking, claims
+from paper_repro.plasticity import leads
 
 # One process, so that what takes long is made once.
 pytestmark = pytest.mark.xdist_group("readme")
@@ -54,6 +55,10 @@ def test_the_tables_of_the_reproductions_are_those_of_their_result_files(folder)
     home = ROOT / "paper_repro" / folder
     found = tables.by_name(home / "results")
     assert found and not tables.stale(home / "README.md", found), "run `make tables`"
+
+
+def test_the_leads_of_homeostasis_are_those_of_the_result_files():
+    assert not tables.stale(leads.PAGE, {"leads": leads.table()}), "run `make tables`"
 
 
 @pytest.mark.parametrize("name", re.findall(r"<!-- results:(\S+) -->", README))

@@ -1,0 +1,119 @@
+"""How far homeostasis is ahead of the best rival of each stream: over all tasks, and in the first and the last tenth.
+
+    python -m paper_repro.plasticity.leads
+
+Puts the table into `README.md`, between `<!-- results:leads -->` and its end. The best rival is that of the highest
+mean online accuracy. Differences are paired over the same seeds, in points, with 95 % intervals that are not corrected
+for the choice of the best. Who is ahead in the first tenth and not in the last learns faster, and that is all.
+"""
+
+import json
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks import results, suite, tables
+from benchmarks.groups import Groups, by_label
+from benchmarks.results import Record
+from benchmarks.statistics import paired
+from paper_repro import scripts
+
+PAGE = Path(__file__).parent / "README.md"
+HOME, TUNING = PAGE.parent / "results", PAGE.parent.parent / "results" / "tuning"
+PLAIN, CONDITIONED = "input_permuted_mnist.domain", "input_permuted_mnist_conditioned.domain"
+OURS = "homeostasis"
+
+
+class Stream(NamedTuple):
+    """One row: where homeostasis stands, and where its rivals do."""
+
+    title: str
+    ours: str
+    theirs: str
+
+
+STREAMS = (
+    Stream("input permutations, MNIST", f"first_100k/{PLAIN}", f"first_100k/{PLAIN}"),
+    Stream("the same, everybody's inputs normalized", f"first_100k/{PLAIN}", f"conditioned/{CONDITIONED}"),
+    Stream("the same, all of it", PLAIN, PLAIN),
+    *(
+        Stream(title, name, name)
+        for title, name in {
+            "label permutations, MNIST": "first_100k/label_permuted_mnist.domain",
+            "label permutations, CIFAR-10": "label_permuted_cifar10.domain",
+            "random labels, MNIST": "random_label_mnist.domain",
+            "500 permutations, MNIST": "permuted_mnist_500.domain",
+            "Online Permuted MNIST, reduced": "online_permuted_mnist_reduced.domain",
+        }.items()
+    ),
+)
+HEADER = ("stream", "tasks run", "tuned on", "rivals' inputs", "homeostasis", "best rival", "optimizer alone")
+HEADER = (*HEADER, "ahead of the best rival", "first tenth", "last tenth", "seeds")
+
+
+def table(streams: Sequence[Stream] = STREAMS) -> str:
+    """Returns the table."""
+    rows = [HEADER, [":--"] + ["--:"] * (len(HEADER) - 1), *map(row, streams)]
+    caption = (
+        "Online accuracy in %, best rival by its mean; how far homeostasis is ahead of it on the same seeds, in points "
+        "[95 %], over all tasks and in the first and last tenth of those that were run."
+    )
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows) + f"\n\n*{caption}*"
+
+
+def row(stream: Stream) -> list[str]:
+    """Returns the cells of a stream."""
+    (mine,) = [group for group in _groups(stream.ours).values() if group[0]["method"] == OURS]
+    rivals = {label: group for label, group in _groups(stream.theirs).items() if group[0]["method"] != OURS}
+    best = max(rivals, key=lambda label: _mean(rivals[label]))
+    alone = next(label for label in ("sgd", "adam") if label in rivals)
+    named = lambda label: f"{label} {_mean(rivals[label]):.1f}"
+    one, tasks = rivals[best][0], len(mine[0]["online_by_task"])
+    tuned = json.loads((TUNING / f"{one['suite']}.{one['scenario']}.json").read_text())["tasks"]
+    tenth = max(1, tasks // 10)
+    parts = (slice(None), slice(tenth), slice(tasks - tenth, tasks))
+    seeds = {record["seed"] for record in mine} & {record["seed"] for record in rivals[best]}
+    of_all = suite.load(mine[0]["suite"]).tasks
+    run = [f"{tasks} of {of_all}", str(tuned), _inputs(one), f"{_mean(mine):.1f}", named(best), named(alone)]
+    return [stream.title, *run, *(_ahead(mine, rivals[best], part) for part in parts), str(len(seeds))]
+
+
+def _groups(name: str) -> Groups:
+    return by_label(results.latest(results.read(HOME / f"{name}.jsonl")))
+
+
+def _online(record: Record, part: slice) -> float:
+    return 100 * statistics.fmean(record["online_by_task"][part])
+
+
+def _mean(group: list[Record]) -> float:
+    return statistics.fmean(_online(record, slice(None)) for record in group)
+
+
+def _ahead(ours: list[Record], theirs: list[Record], part: slice) -> str:
+    """Returns the paired difference over a part of the tasks."""
+    it = paired(*({record["seed"]: _online(record, part) for record in group} for group in (ours, theirs)))
+    return f"{it.difference:.2f}" + ("" if it.low != it.low else f" [{it.low:.2f}, {it.high:.2f}]")
+
+
+def _inputs(record: Record) -> str:
+    """Returns what is done to the inputs of a rival."""
+    protocol = record["config"]["protocol"]
+    return "normalized" if protocol.get("conditioning") else "standardized" if protocol.get("standardized") else "raw"
+
+
+def work() -> None:
+    """Prints the table, and puts it into the page."""
+    print(text := table())
+    tables.update_readme(PAGE, {"leads": text})
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the script."""
+    return scripts.main(work, __doc__, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
