@@ -46,16 +46,20 @@ def by_label(records: Iterable[Record]) -> Groups:
     return labels
 
 
-def against_suite(label: str, record: Record) -> str:
-    """Returns the label of a record with its settings that are not those of its suite's own file, if it lacks them."""
+def against_suite(label: str, record: Record, *, terse: bool = False) -> str:
+    """Returns the label of a record with its settings that are not those of its suite's own file, if it lacks them.
+
+    Where it is `terse`, those that are the suite's own are left out.
+    """
     own, given = _own(record), record.get("config", {}).get("hyperparameters", {})
     young = {name: entry for (_, name), entry in _young(record["method"]).items()} if own else {}
     settings = given | {name: entry for name, entry in young.items() if name not in given}
-    differs = lambda name: name in own and plain(own[name]) != plain(settings[name])
-    unusual = [_named(("", name), entry) for name, entry in settings.items() if differs(name)]
+    texts = {name: _named(("", name), entry) for name, entry in settings.items() if name in own}
+    usual = {text for name, text in texts.items() if plain(own[name]) == plain(settings[name])}
     named = label.removesuffix(")").replace(" (", ", ", 1).split(", ")[1:]
-    named += [text for text in unusual if text not in named]
-    return f"{record['method']} ({', '.join(named)})" if named else label
+    named += [text for text in texts.values() if text not in usual and text not in named]
+    named = [text for text in named if not (terse and text in usual)]
+    return f"{record['method']} ({', '.join(named)})" if named else record["method"]
 
 
 def groups_of(records: Sequence[Record]) -> Groups:

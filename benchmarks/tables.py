@@ -4,6 +4,7 @@ One table holds one suite, data set and scenario: task-, domain- and class-incre
 README, all text between the two markers of a table is generated, and can be checked for being out of date.
 """
 
+import collections
 import dataclasses
 import math
 import re
@@ -46,14 +47,18 @@ def markdown(summaries: Iterable[Summary]) -> str:
 def of(records: Iterable[Record]) -> str:
     """Returns the tables of records: labels also name settings that are not those of the suite's own file.
 
-    Streams of fewer than 10 tasks have no columns for slope and last minus first tenth of the tasks.
+    Of a method with more than two configurations they name no others. Streams of fewer than 10 tasks have no columns
+    for slope and last minus first tenth of the tasks.
     """
     records = [_without_trends(record) for record in records]
     of_row = {(setting(record), record["method"], record["config_hash"]): record for record in records}
+    configurations = collections.Counter((about, method) for about, method, _ in of_row)
     rows = []
     for row in summarize(records):
-        record = of_row[(row.suite, row.data, row.scenario), row.method, row.config_hash]
-        rows.append(dataclasses.replace(row, label=against_suite(row.label, record)))
+        about = (row.suite, row.data, row.scenario)
+        terse = configurations[about, row.method] > 2
+        label = against_suite(row.label, of_row[about, row.method, row.config_hash], terse=terse)
+        rows.append(dataclasses.replace(row, label=label))
     return markdown(rows)
 
 

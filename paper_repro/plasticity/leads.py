@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import results, suite, tables
-from benchmarks.groups import Groups, by_label
+from benchmarks.groups import Groups, against_suite, by_label
 from benchmarks.results import Record
 from benchmarks.statistics import paired
 from paper_repro import scripts
@@ -81,7 +81,8 @@ def row(stream: Stream) -> list[str]:
 
 
 def _groups(name: str) -> Groups:
-    return by_label(results.latest(results.read(HOME / f"{name}.jsonl")))
+    groups = by_label(results.latest(results.read(HOME / f"{name}.jsonl")))
+    return {against_suite(label, group[0], terse=True): group for label, group in groups.items()}
 
 
 def _online(record: Record, part: slice) -> float:

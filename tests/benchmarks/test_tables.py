@@ -119,6 +119,9 @@ def test_a_label_names_settings_that_are_not_those_of_the_suites_own_file():
     assert label(of("si", **usual)) == ["si"]
     both = [of("er", learning_rate=rate, keep="ring") for rate in (0.5, 0.25)]
     assert label(*both) == [f"er (learning_rate={rate}, keep=ring)" for rate in (0.5, 0.25)], "once each"
+    changes = [{}, {"damping": 0.5}, {"strength": 7.5, "damping": 0.5}]
+    three = label(*(of("si", **{**usual, **change}) for change in changes))
+    assert three == ["si", "si (damping=0.5)", "si (strength=7.5, damping=0.5)"], "of three what changes"
     young = [of("si", learning_rate=0.5, ceiling=0.1)]
     assert label(*young) == ["si (learning_rate=0.5, ceiling=0.1)"]
     assert label(of("er", keep="ring") | {"suite": "another"}) == ["er"]
