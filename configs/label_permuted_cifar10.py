@@ -23,6 +23,7 @@ suite = dataclasses.replace(
     standardized=(0.5, 0.5),
     methods=tuple(name for name in mnist.methods if name not in ("layer_norm", "crelu")),  # for dense networks
     seeds=10,
+    options={},
     hyperparameters={
         "sgd": {"learning_rate": 0.02},
         "adamw": {"learning_rate": 0.0002},

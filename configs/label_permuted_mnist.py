@@ -20,6 +20,7 @@ suite = dataclasses.replace(
     stream="label_permuted",
     tasks=400,
     examples=2500,
+    options={"homeostasis": {"surprised": "head"}},
     hyperparameters={
         "sgd": {"learning_rate": 0.015},
         "weight_clipping": {"learning_rate": 0.01, "factor": 2.0},
@@ -75,8 +76,9 @@ suite = dataclasses.replace(
             "rejection": (0.001, 0.03, 0.001, 0.03, 0.001, 0.03, 0.001, 0.03),
         },
         "homeostasis": {
-            "learning_rate": (0.01, 0.01, 0.01, 0.0125, 0.0125, 0.015, 0.015, 0.02),
-            "ridge": (30.0, 100.0, 300.0, 100.0, 300.0, 30.0, 300.0, 100.0),
+            "learning_rate": (0.0125, 0.0125, 0.015, 0.015, 0.015, 0.015, 0.015, 0.02),
+            "ridge": (30.0, 30.0, 30.0, 30.0, 30.0, 30.0, 100.0, 30.0),
+            "surprise": (0.3, 1.0, 0.0, 0.1, 0.3, 1.0, 0.3, 0.3),
             "bound": (2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0),
             "anchoring": (1e-4, 1e-4, 1e-4, 1e-4, 1e-4, 1e-4, 1e-4, 1e-4),
             "decay": (0.999, 0.999, 0.999, 0.999, 0.999, 0.999, 0.999, 0.999),

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 
+import jax
 import optax
 
-from neuroml import adaptation
+from neuroml import adaptation, wiring
 from neuroml.condensate_methods import PROJECTOR, PROJECTOR_OPTIONS, projector_rule
 from neuroml.conditioned import conditioned
+from neuroml.errors import unknown
 from neuroml.learner import Learner, Task, make_learner
 from neuroml.method import Method, Settings, Situation, always, optimizer_alone, wiring_of
 from neuroml.renewing import renewal
@@ -90,9 +92,19 @@ def _adapting(at: Situation, given: Settings, make: Callable[[Task], Learner]) -
     return conditioned(make(at.task._replace(scale=1.0)), norm, at.example, at.task.scale)
 
 
+def _surprised(at: Situation, given: Settings) -> optax.GradientTransformationExtraArgs:
+    """Larger steps while the loss is above its mean: of all weights, or of those that make the outputs alone."""
+    rule = surprise_rate(given["surprise"], slow_decay=0.999)
+    if given["surprised"] == "all":
+        return rule
+    if given["surprised"] != "head":
+        raise unknown("part of the network to be surprised", given["surprised"], ("all", "head"))
+    return optax.masked(rule, jax.tree.map(lambda axes: "output" in axes, wiring_of(at), is_leaf=wiring.is_names))
+
+
 def _homeostasis(at: Situation, given: Settings) -> Learner:
-    surprise = surprise_rate(given["surprise"], slow_decay=0.999)
-    return _adapting(at, given, _balanced(at, given, optax.chain(surprise, weight_clipping(given["bound"]))))
+    last = optax.chain(_surprised(at, given), weight_clipping(given["bound"]))
+    return _adapting(at, given, _balanced(at, given, last))
 
 
 def _protection(given: Settings) -> optax.GradientTransformationExtraArgs:
@@ -118,6 +130,7 @@ def _condensate_shell(at: Situation, given: Settings) -> Learner:
 _SET_POINTS = {"decay": 0.99, "shift": 1.0, "strength": 1.0, "ridge": 0.1, "input_decay": 0.999, "anchoring": 6e-3}
 _CONTROLS = {"pooled": False, "shuffled_inputs": False, "form": "euclidean"}  # each part's content-free control is off
 _OPTIONS = {"every": 100, "adapts": True, **_CONTROLS}
+_SURPRISED = {"surprised": "all"}
 _UNBOUNDED = {"bound": 1e6}
 _PROJECTOR = {name: value for name, value in PROJECTOR.items() if name != "strength"}
 
@@ -190,8 +203,8 @@ methods: dict[str, Method] = {
         "adapting inputs, decorrelated layers, weights kept near where and within the range in which they started",
         learner=_homeostasis,
         hyperparameters={**_SET_POINTS, "surprise": 0.0, **_UNBOUNDED},
-        options=_OPTIONS,
-        young={**_UNBOUNDED, **_CONTROLS},
+        options={**_OPTIONS, **_SURPRISED},
+        young={**_UNBOUNDED, **_CONTROLS, **_SURPRISED},
         conditions=_adapts,
     ),
     "condensate_homeostasis": Method(
