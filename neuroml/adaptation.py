@@ -14,6 +14,8 @@ from jaxtyping import Array, Float
 
 from neuroml import core
 
+TINY = float(jnp.finfo(jnp.float32).tiny)
+
 
 class AdaptationState(NamedTuple):
     """What is known of each input."""
@@ -54,13 +56,13 @@ def make(
       decay: of mean and variance, in [0, 1); 0.99 looks back about 100 updates.
       epsilon: added to the variance, in squared units of x, >= 0: inputs that hardly vary stay small.
       largest: bound of what comes out, > 0.
-      shift: in standard deviations (with sqrt(epsilon) added), >= 0; infinite never anneals anew.
+      shift: in standard deviations (with epsilon added to the variance), >= 0; infinite never anneals anew.
       short_decay: of the short mean, in [0, 1).
       pooled: the content-free control: all inputs together have one mean and one spread.
 
     Returns:
       An `Adaptation`. `update` leaves out inputs that are not finite, or too large to be squared: those entries keep
-      their state; with `pooled`, all of the batch is left out.
+      their state; with `pooled`, or of a batch of nothing, all of it is left out.
 
     Raises:
       UsageError: a number outside its range.
@@ -90,7 +92,7 @@ def make(
     def update(state, x):
         shape = state.mean.shape
         # In rows, since XLA's CPU backend is 15 times slower to average over images.
-        state, x = jax.tree.map(jnp.ravel, state), x.reshape(len(x), -1).astype(jnp.float32)
+        state, x = jax.tree.map(jnp.ravel, state), x.reshape(len(x), state.mean.size).astype(jnp.float32)
         rate = jnp.maximum(1 - decay, 1 / (state.count + 2))
         new = state.mean + rate * (average(x) - state.mean)
         spread = average((x - state.mean) * (x - new))
@@ -105,7 +107,7 @@ def make(
     limit = jnp.asarray(largest)
 
     def apply(state, x) -> Float[Array, "batch ..."]:
-        normalized = (x.astype(jnp.float32) - state.mean) * jax.lax.rsqrt(state.variance + epsilon)
+        normalized = (x.astype(jnp.float32) - state.mean) * jax.lax.rsqrt(jnp.maximum(state.variance + epsilon, TINY))
         return jnp.clip(normalized, -limit, limit)
 
     return Adaptation(init, update, apply)

@@ -12,6 +12,7 @@ and, for logs, `report(self) -> {name: scalar}`. What it holds in trees like the
     untouched = (names)             fields that are not about single weights of this network: they stay
     fresh(self) -> {name: scalar}   fields in which a new weight begins with that number
     importances = (names)           fields that say how much a weight mattered: `renewal(..., newborns="held")`
+    neurons = (names)               fields {population: arrays [size]} about single neurons: zero for a new one
     hold(self, rows) -> Self        a projector's: these rows of the layers' matrices get no steps; for the same
     unresizable = "name: why not"   it cannot go on in a larger network, and `neuroml.resize` says so
 
@@ -176,7 +177,8 @@ def require_ranges(who: str, given: Mapping[str, Any], **ranges: str) -> None:
         value = given[name]
         if isinstance(value, jax.core.Tracer) or np.ndim(value):
             continue
-        number = float(np.asarray(value))  # within a trace, comparing one of JAX's would be traced, too
+        with np.errstate(over="ignore"):  # as the float32 that a state carries: 1 - 1e-9 is 1 there
+            number = float(np.asarray(value).astype(np.float32))  # JAX's own comparison would be traced within a trace
         low, high = map(float, bounds[1:-1].split(","))
         above = low < number if bounds[0] == "(" else low <= number
         below = number < high if bounds[-1] == ")" else number <= high

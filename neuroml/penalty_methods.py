@@ -7,7 +7,7 @@ import jax
 import optax
 from jaxtyping import Array
 
-from neuroml import regularizers, units
+from neuroml import core, regularizers, units
 from neuroml.method import Method, Settings, Situation, wiring_of
 
 
@@ -24,8 +24,7 @@ def _penalized(measure: Callable[[Any, Settings], Array]):
         def update(updates, state, params, *, batch, **_):
             return optax.tree.add(updates, jax.grad(penalty)(params, batch)), state
 
-        term = optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
-        return optax.chain(term, at.optimizer)
+        return optax.chain(core.rule(lambda params: optax.EmptyState(), update), at.optimizer)
 
     return recipe
 

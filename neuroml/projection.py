@@ -5,6 +5,7 @@ meets patches, so its inputs are `height * width * in` (+ 1). A step ΔW of that
 by `x @ ΔW`: a step whose columns are orthogonal to x leaves that answer as it is. Projectors, OWM and GPM build on it.
 """
 
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -80,7 +81,7 @@ def matrices(tree: Any) -> dict[str, Shaped[Array, "inputs outputs"]]:
     leaves = jax.tree.leaves(tree)
 
     def matrix(layer):
-        kernel = leaves[layer.kernel].reshape(-1, layer.shape[-1])
+        kernel = leaves[layer.kernel].reshape(math.prod(layer.shape[:-1]), layer.shape[-1])
         return kernel if layer.bias is None else jnp.concatenate([kernel, leaves[layer.bias][None]])
 
     return {home: matrix(layer) for home, layer in layers(tree).items()}

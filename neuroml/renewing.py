@@ -44,11 +44,13 @@ def renewal(
     chain holds) becomes zero where a weight enters or leaves a neuron that the rule has just replaced, and what a rule
     in it holds weights to (`neuroml.ewc`, `si`, `mas`, `rwalk`, `benna_fusi`, `condensate_anchor`, `mesu`, euclidean
     `l2_init`) becomes the new weight. The spread of `mesu` becomes the prior's, and the teacher of `lwf` and what
-    wasserstein `l2_init` has sorted stay (`neuroml.core` tells how a rule declares it). Counts stay: under a steady
-    gradient Adam's first steps of a new weight are three to six times its usual ones, since moments that start again at
-    zero are not corrected again. Where the rule says whose weights a neuron got (`donors`, as `neuroml.nanotube` does),
-    its moments are those of its donor, and outgoing weights are held to a share as small as theirs. The rule is given
-    what `base` is given, too, as the word `gradients`: `regrama` and `partial_resets` judge neurons by it.
+    wasserstein `l2_init` has sorted stay (`neuroml.core` tells how a rule declares it). Of a new neuron rules know
+    nothing (the lock of `neuroml.maturity_lock`, the means of `bcm`, `synaptic_scaling`, `intrinsic_plasticity`), of a
+    copy what they know of its donor. Counts of updates stay: under a steady gradient Adam's first steps of a new weight
+    are three to six times its usual ones, since moments that start again at zero are not corrected again. Where the
+    rule says whose weights a neuron got (`donors`, as `neuroml.nanotube` does), its moments are those of its donor, and
+    outgoing weights are held to a share as small as theirs. The rule is given what `base` is given, too, as the word
+    `gradients`: `regrama` and `partial_resets` judge neurons by it.
 
     Args:
       base: what makes the steps: `optax.adam(1e-3)`, or a chain.
@@ -101,12 +103,14 @@ def renewal(
         some = units.some(after.renewed)
         found = units.find(wiring, params)
         gone = lambda: surgery.touched(found, params, after.renewed, wiring)
+        blank = lambda name, leaf: _put(leaf, after.renewed[name], 0) if name in after.renewed else leaf
 
         def renew(old):
             if hasattr(after, "donors"):
                 new = _shared(base, old, found, params, after.donors, after.drive, wiring)
+                new = _neurons(new, lambda name, leaf: leaf[after.donors[name]] if name in after.donors else leaf)
             else:
-                new = _cleared(base, old, params, updates, gone())
+                new = _neurons(_cleared(base, old, params, updates, gone()), blank)
                 new = _as_elders(new, found, params, after.renewed) if hold else new
             return _held(new, found, params, after.renewed) if hold else new
 
@@ -141,9 +145,8 @@ def _require_moments(base: optax.GradientTransformation, state: Any, params: Any
 
 def _cleared(base: optax.GradientTransformation, state: Any, params: Any, updates: Any, gone: Any) -> Any:
     """Returns moments of zero for all weights that are gone, and as anchors the new weights in their place."""
-    put = lambda leaf, gone, new: jnp.where(gone, new, leaf).astype(leaf.dtype)
-    cleared = _mapped(base, lambda moment, gone: put(moment, gone, 0), state, gone)
-    anchored = _mapped(base, put, state, gone, optax.apply_updates(params, updates))
+    cleared = _mapped(base, lambda moment, gone: _put(moment, gone, 0), state, gone)
+    anchored = _mapped(base, _put, state, gone, optax.apply_updates(params, updates))
     return _begun(_as_declared(state, cleared, anchored), gone)
 
 
@@ -196,12 +199,28 @@ def _as_declared(state: Any, moments: Any, anchored: Any) -> Any:
     return jax.tree.map(chosen, state, moments, anchored, is_leaf=declares)
 
 
+def _put(leaf: Any, gone: Any, new: Any) -> Any:
+    return jnp.where(gone, new, leaf).astype(leaf.dtype)
+
+
+def _neurons(state: Any, change: Callable[[str, Any], Any]) -> Any:
+    """Returns the state with what rules know of single neurons changed: `change(population, array)`."""
+    knows = lambda node: hasattr(type(node), "neurons")
+
+    def changed(known):
+        of = lambda name, part: jax.tree.map(lambda leaf: change(name, leaf), part)
+        return {name: of(name, part) for name, part in known.items()}
+
+    after = lambda node: node._replace(**{field: changed(getattr(node, field)) for field in node.neurons})
+    return jax.tree.map(lambda node: after(node) if knows(node) else node, state, is_leaf=knows)
+
+
 def _begun(state: Any, gone: Any) -> Any:
     """Returns the state in which new weights have what a rule gives to fresh ones."""
     begins = lambda node: hasattr(type(node), "fresh")
 
     def begun(leaf, gone, value):
-        return leaf if core.is_hidden(leaf) else jnp.where(gone, value, leaf).astype(leaf.dtype)
+        return leaf if core.is_hidden(leaf) else _put(leaf, gone, value)
 
     def filled(tree, value):
         return jax.tree.map(lambda leaf, gone: begun(leaf, gone, value), tree, gone, is_leaf=core.is_hidden)

@@ -29,8 +29,9 @@ def pull(
 ) -> Any:
     """Returns updates that move neurons towards a fresh start: the given share of the way, 1 all of it.
 
-    Incoming weights and biases go to those of `fresh`, outgoing weights to zero. What the updates held for the share
-    that moves is dropped, and is not looked at where that is all: it may be infinite or no number.
+    Incoming weights and biases go to those of `fresh`, outgoing weights to zero; what leads from one such neuron to
+    another goes to `fresh`, so that the second one hears it. What the updates held for the share that moves is dropped,
+    and is not looked at where that is all: it may be infinite or no number.
 
     Args:
       found: the populations.
@@ -43,11 +44,12 @@ def pull(
     """
     leaves, structure = jax.tree.flatten(updates)
     old, new = jax.tree.leaves(params), jax.tree.leaves(fitting(fresh, params))
-    for place, part, enters in _places(found, updates, share, wiring):
+    # What enters comes last, whatever the neurons are called: between two of them the fresh weight is to stay.
+    for place, part, enters in sorted(_places(found, updates, share, wiring), key=lambda one: one[2]):
         part = part.astype(leaves[place].dtype)
-        target = 0.0 if silent and not enters else new[place].astype(part.dtype)
+        way = (0.0 if silent and not enters else new[place]) - old[place]
         kept = jnp.where(part == 1, 0, leaves[place])  # not by the factor alone: 0 * inf is no number
-        leaves[place] = (1 - part) * kept + part * (target - old[place])
+        leaves[place] = (1 - part) * kept + part * way.astype(part.dtype)
     return structure.unflatten(leaves)
 
 

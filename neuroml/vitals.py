@@ -56,7 +56,7 @@ def effective_rank(rows: Float[Array, "n size"]) -> Float[Array, ""]:
     (3.0, 1.0)
     """
     values = jnp.linalg.svd(rows, compute_uv=False)
-    some = values.sum() > 0
+    some = ~(values.sum() <= 0)  # what is no number stays none
     share = values / jnp.where(some, values.sum(), 1)
     positive = share > TINY  # below it, a share adds nothing to the entropy, but its logarithm grows in the gradient
     entropy = -jnp.sum(jnp.where(positive, share * jnp.log(jnp.where(positive, share, 1)), 0))

@@ -22,6 +22,7 @@ class BCMState(NamedTuple):
     decay: jax.Array  # ()
 
     hyperparameters = ("strength", "decay")
+    neurons = ("threshold", "count")
 
 
 def bcm(
@@ -38,7 +39,7 @@ def bcm(
 
     Args:
       wiring: names of the axes of the weights (`neuroml.wiring`).
-      strength: in [0, 1]; 0 is inert. Above 1 a neuron below its threshold would step up the gradient.
+      strength: in [0, 1]; 0 is inert. A neuron below its threshold is held back by a quarter of it at most.
       decay: of the thresholds, in [0, 1).
       shuffled: the content-free control: each neuron gets the gain of another one, always the same.
 
@@ -92,5 +93,5 @@ def bcm(
 
 
 def _modification(rows: Float[Array, "n size"], threshold: Float[Array, " size"]) -> Float[Array, " size"]:
-    """Returns how far above its threshold each neuron answers, in (-1, 1), on average over the batch."""
+    """Returns how far above its threshold each neuron answers, in [-1/4, 1), on average over the batch."""
     return jnp.tanh(rows * (rows - threshold) / (threshold**2 + TINY)).mean(0)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from neuroml import core, cost, projection, units
 from neuroml.errors import UsageError
 
-TINY = 1e-12
+TINY = float(jnp.finfo(jnp.float32).tiny)
 
 
 class Inputs(NamedTuple):
@@ -50,27 +50,29 @@ def decorrelation(
         gradient = (1 - strength) * gradient + strength * inverse @ gradient
 
     Where inputs come together, a plain gradient learns along their common direction many times faster than along what
-    tells them apart. With uncorrelated inputs of equal size the rule changes nothing.
+    tells them apart. With uncorrelated inputs of equal size, the 1 of the bias among them, the rule changes nothing.
 
     The gradient of a batch of one row is taken for an outer product with that row, and what of it is none stays as it
     is: put penalties behind this rule, and `optax.MultiSteps` around what stands behind it, not around the rule.
 
     Args:
-      strength: 0 is inert, 1 decorrelates fully.
-      ridge: in units of the layer's mean eigenvalue; larger is closer to the plain gradient.
+      strength: in [0, 1]; 0 is inert, 1 decorrelates fully.
+      ridge: > 0, in units of the layer's mean eigenvalue; larger is closer to the plain gradient.
       decay: of the running second moment, in [0, 1).
       every: updates between solutions, which cost inputs^3.
-      largest: layers with more inputs are left as they are.
+      largest: layers with more inputs, a bias being one, are left as they are.
       windows: strides and padding of convolutions other than stride 1 and "SAME", by layer path. Name them all: neither
         weights nor activity tell, and one that is not named is taken for stride 1 and "SAME" without a warning.
       shuffled: the content-free control: the inverse is that of other inputs, always the same; its eigenvalues stay.
 
     Returns:
       A rule that needs the word `activity`. First in the chain, before the optimizer. Memory is 2 inputs^2 a layer. A
-      batch whose inputs are not finite, or too large to be squared, leaves the moments unharmed.
+      batch whose inputs are not finite, or too large to be squared, leaves the moments unharmed; as long as a layer's
+      inputs were all zero, its gradient stays as it is. Moments and inverses are float32 whatever the weights are.
 
     Raises:
-      UsageError: no layer, or none of at most `largest` inputs; an activity that does not fit; `every` below 1.
+      UsageError: no layer, or none of at most `largest` inputs; an activity that does not fit; a number outside its
+        range.
 
     Reference:
       Benzing 2022, "Gradient descent on neurons and its link to approximate second-order optimization" (FOOF), of
@@ -91,6 +93,7 @@ def decorrelation(
     if every < 1:
         raise UsageError(f"every={every} must be at least 1.")
     given = {"strength": strength, "ridge": ridge, "decay": decay}
+    core.require_ranges("decorrelation", given, strength="[0, 1]", ridge="(0, inf)", decay="[0, 1)")
 
     def turned(one, ridge):
         rows = units.in_order(_solved(one, ridge), shuffled)
@@ -138,7 +141,8 @@ def _change(inverse: Array, step: Array, rows: Array) -> Array:
     The gradient of one example is an outer product with its input x: then `inverse @ x` is all there is to compute.
     (What of the step is no such product, say a penalty's part, is left as it is.)
     """
-    inverse = inverse.astype(step.dtype)
+    # In bfloat16 the small eigenvalues of the inverse drown in the rounding of the large ones, and may change sign.
+    step = step.astype(jnp.promote_types(step.dtype, jnp.float32))
     if rows.shape[0] > 1:
         return inverse @ step - step
     x = rows[0].astype(step.dtype)
@@ -149,4 +153,5 @@ def _solved(one: Inputs, ridge: Array) -> Float[Array, "inputs inputs"]:
     size = one.moment.shape[0]
     unit = jnp.maximum(jnp.trace(one.moment) / size, jnp.finfo(jnp.float32).tiny)
     factor = jax.scipy.linalg.cho_factor(one.moment / unit + ridge * jnp.eye(size))
-    return (1 + ridge) * jax.scipy.linalg.cho_solve(factor, jnp.eye(size))
+    inverse = (1 + ridge) * jax.scipy.linalg.cho_solve(factor, jnp.eye(size))
+    return jnp.where(jnp.trace(one.moment) > 0, inverse, jnp.eye(size))

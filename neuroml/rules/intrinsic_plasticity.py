@@ -23,6 +23,7 @@ class IntrinsicPlasticityState(NamedTuple):
     decay: jax.Array  # ()
 
     hyperparameters = ("target", "speed", "decay")
+    neurons = ("firing", "count")
 
     def report(self) -> dict[str, Float[Array, ""]]:
         """Returns the mean firing rate of all neurons."""

@@ -47,6 +47,7 @@ class MaturityLockState(NamedTuple):
         "fast_decay",
         "slow_decay",
     )
+    neurons = ("nets",)
 
     def report(self) -> dict[str, Float[Array, ""]]:
         """Returns the mean maturity of all neurons, and how many updates dissolved it."""

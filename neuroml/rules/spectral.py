@@ -1,5 +1,6 @@
 """Spectral regularization: the largest singular value of every layer is held at one."""
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -127,7 +128,7 @@ def _sigma(matrix: Array, along: Array) -> Float[Array, ""]:
 
 
 def _matrix(kernel: Array) -> Float[Array, "inputs outputs"]:
-    return kernel.reshape(-1, kernel.shape[-1]).astype(jnp.float32)
+    return kernel.reshape(math.prod(kernel.shape[:-1]), kernel.shape[-1]).astype(jnp.float32)
 
 
 def _unit(vector: Array, otherwise: ArrayLike) -> Array:

@@ -9,7 +9,6 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from neuroml import averages, core
-from neuroml.errors import UsageError
 
 
 class SurpriseRateState(NamedTuple):
@@ -50,15 +49,15 @@ def surprise_rate(
       fast_decay: of the short mean, in [0, 1); 0.9 looks back about 10 updates.
       slow_decay: of the long mean, in [0, 1); 0.99 looks back about 100 updates.
       largest: bound of the gain, >= 1.
-      constant: the content-free control: the surprise is always 1, so the gain is 1 + strength at every update. For a
-        fair one give as strength the mean gain (`neuroml.core.report`) of a run with surprise, less 1.
+      constant: the content-free control: the surprise is always 1, so the gain is min(1 + strength, largest) at every
+        update. For a fair one give as strength the mean gain (`neuroml.core.report`) of a run with surprise, less 1.
 
     Returns:
       A rule that needs the word `value`, the loss of the step. Last in the chain, so that Adam does not divide the gain
       out again. A loss that is not finite leaves both means as they were.
 
     Raises:
-      UsageError: `largest` below 1, with which nothing would be inert.
+      UsageError: a number outside its range.
 
     Reference:
       BDNF and its receptor TrkB as activity-dependent gain of plasticity: Panja and Bramham 2014, "BDNF mechanisms in
@@ -74,9 +73,9 @@ def surprise_rate(
     >>> float(state.fast), float(state.slow), step.tolist()
     (2.0, 1.5, [1.5])
     """
-    if isinstance(largest, float | int) and largest < 1:
-        raise UsageError(f"largest={largest} must be at least 1: it bounds a gain that is 1 without surprise.")
     given = {"strength": strength, "fast_decay": fast_decay, "slow_decay": slow_decay, "largest": largest}
+    ranges = {"strength": "[0, inf)", "fast_decay": "[0, 1)", "slow_decay": "[0, 1)", "largest": "[1, inf]"}
+    core.require_ranges("surprise_rate", given, **ranges)
 
     def init(params):
         del params

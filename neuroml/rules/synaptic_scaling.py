@@ -25,6 +25,7 @@ class SynapticScalingState(NamedTuple):
     largest: jax.Array  # ()
 
     hyperparameters = ("target", "speed", "decay", "largest")
+    neurons = ("mean", "count")
 
     def report(self) -> dict[str, Float[Array, ""]]:
         """Returns the mean answer of all neurons."""
@@ -53,7 +54,7 @@ def synaptic_scaling(
     Args:
       wiring: names of the axes of the weights (`neuroml.wiring`).
       target: mean magnitude of the answers, > 0, in their units. With ReLU it is the mean answer.
-      speed: per update, >= 0; 0 is inert, 1 would reach the target at once in a layer without biases.
+      speed: per update, >= 0; 0 is inert, 1 goes for the target in one update, as far as `largest` allows.
       decay: of the running means, in [0, 1).
       largest: bound of the factor of one update, >= 1.
       shuffled: the content-free control: each neuron gets the factor of another one, always the same.

@@ -92,7 +92,8 @@ def three_factor(
         trace = jax.tree.map(mean, state.trace, averages.where_finite(updates, state.trace))
         state = _modulated(state, jnp.asarray(value, jnp.float32))
         modulator = jnp.ones(()) if constant else state.modulator
-        mix = lambda g, kept: ((1 - state.strength) * g + state.strength * modulator * kept).astype(g.dtype)
+        plain = lambda g: jnp.where(state.strength == 1, 0, (1 - state.strength) * g)  # 0 * inf is no number
+        mix = lambda g, kept: (plain(g) + state.strength * modulator * kept).astype(g.dtype)
         return jax.tree.map(mix, updates, trace), state._replace(trace=trace, modulator=modulator)
 
     return core.rule(init, three_factor)

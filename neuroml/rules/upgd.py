@@ -75,7 +75,7 @@ def upgd(
 
     def upgd(updates, state, params, *, key, **_):
         state = core.live(state, **given)
-        gain = lambda old, g, w: state.decay * old - (1 - state.decay) * (g * w).astype(jnp.float32)
+        gain = lambda old, g, w: state.decay * old - (1 - state.decay) * (g.astype(jnp.float32) * w)
         utility = averages.where_finite(jax.tree.map(gain, state.utility, updates, params), state.utility)
         count = state.count + 1
         corrected = jax.tree.map(lambda u: u / (1 - state.decay**count), utility)
@@ -89,5 +89,5 @@ def upgd(
 
 def _relative(utility: Any) -> Any:
     """Returns utilities over the largest of all."""
-    largest = jax.tree.reduce(jnp.maximum, jax.tree.map(jnp.max, utility))
+    largest = jax.tree.reduce(jnp.maximum, jax.tree.map(lambda u: jnp.max(u, initial=-jnp.inf), utility), -jnp.inf)
     return jax.tree.map(lambda u: u / jnp.maximum(largest, 1e-30), utility)

@@ -36,8 +36,8 @@ def weight_clipping(factor: ArrayLike = 2.0) -> optax.GradientTransformationExtr
 
     Reference:
       Elsayed, Lan, Lyle, Mahmood 2024, "Weight clipping for deep continual and reinforcement learning": the bounds are
-      a multiple of those of the uniform initialization. How ours differs: fan_in's, PyTorch's default, whatever the
-      initialization was.
+      a multiple of PyTorch's uniform initialization, whatever the initialization was. How ours differs: in nothing that
+      we know of.
 
     >>> tx = weight_clipping(2.0)
     >>> params = {"kernel": jnp.zeros((4, 1))}
