@@ -92,13 +92,17 @@ def _adapting(at: Situation, given: Settings, make: Callable[[Task], Learner]) -
     return conditioned(make(at.task._replace(scale=1.0)), norm, at.example, at.task.scale)
 
 
+SURPRISED = ("all", "head", "head_always")
+
+
 def _surprised(at: Situation, given: Settings) -> optax.GradientTransformationExtraArgs:
-    """Larger steps while the loss is above its mean: of all weights, or of those that make the outputs alone."""
-    rule = surprise_rate(given["surprise"], slow_decay=0.999)
-    if given["surprised"] == "all":
+    """Larger steps while the loss is above its mean: of all weights, or of the head's; or, as a control, always."""
+    part = given["surprised"]
+    if part not in SURPRISED:
+        raise unknown("part of the network to be surprised", part, SURPRISED)
+    rule = surprise_rate(given["surprise"], slow_decay=0.999, constant=part == "head_always")
+    if part == "all":
         return rule
-    if given["surprised"] != "head":
-        raise unknown("part of the network to be surprised", given["surprised"], ("all", "head"))
     return optax.masked(rule, jax.tree.map(lambda axes: "output" in axes, wiring_of(at), is_leaf=wiring.is_names))
 
 

@@ -58,6 +58,7 @@ def effective_rank(rows: Float[Array, "n size"]) -> Float[Array, ""]:
     values = jnp.linalg.svd(rows, compute_uv=False)
     some = ~(values.sum() <= 0)  # what is no number stays none
     share = values / jnp.where(some, values.sum(), 1)
-    positive = share > TINY  # below it, a share adds nothing to the entropy, but its logarithm grows in the gradient
+    # Below it a share adds nothing to the entropy, but its logarithm grows in the gradient.
+    positive = ~(share <= TINY)
     entropy = -jnp.sum(jnp.where(positive, share * jnp.log(jnp.where(positive, share, 1)), 0))
     return jnp.where(some, jnp.exp(entropy), 0)

@@ -68,3 +68,11 @@ def test_an_input_that_is_too_large_to_be_squared_is_left_out():
         after = norm.update(state, jnp.array([[large, 1.0, 2.0], [large, 0.0, 1.0]]))
         assert all(kept[0] == new[0] for kept, new in zip(state, after, strict=True))
         assert (after.count[1:] == state.count[1:] + 1).all()
+
+
+def test_an_input_without_any_variance_is_zero_and_an_empty_batch_changes_nothing():
+    norm = adaptation.make(0.5, epsilon=0.0)
+    state = norm.init((2,))._replace(variance=jnp.zeros(2))
+    assert norm.apply(state, jnp.zeros((1, 2))).tolist() == [[0, 0]]
+    after = norm.update(state, jnp.zeros((0, 2)))
+    jax.tree.map(np.testing.assert_array_equal, after, state)

@@ -229,7 +229,10 @@ def test_an_nnx_optimizer_reports_plain_arrays():
 WIRED = ({"a": {"kernel": ("x", "h")}, "b": {"kernel": ("h", "y")}}, lambda key: {})
 OUT_OF_RANGE = [
     (neuroml.upgd, "decay", 1.0),
+    (neuroml.upgd, "decay", 1 - 1e-9),  # 1 in float32
     (neuroml.upgd, "noise", -0.1),
+    (neuroml.decorrelation, "ridge", 0.0),
+    (neuroml.surprise_rate, "largest", 0.5),
     (neuroml.weight_clipping, "factor", -1),
     (neuroml.l2_init, "strength", -1),
     (functools.partial(neuroml.cbp, *WIRED), "rate", -1),

@@ -3,11 +3,9 @@
 import jax.numpy as jnp
 import numpy as np
 import optax
-import pytest
 
 import neuroml
 from neuroml import core
-from neuroml.errors import UsageError
 
 W = jnp.zeros(2)
 
@@ -62,8 +60,3 @@ def test_the_first_finite_loss_is_the_first():
     late = gains(tx, [np.nan, np.inf, 2.0, 2.0, 3.0])
     assert late[:4] == [1.0] * 4
     np.testing.assert_array_equal(late[2:], gains(tx, [2.0, 2.0, 3.0]))
-
-
-def test_a_bound_below_one_raises():
-    with pytest.raises(UsageError, match="largest=0.5 must be at least 1"):
-        neuroml.surprise_rate(largest=0.5)
