@@ -80,6 +80,8 @@ suite = Suite(
         "intrinsic_plasticity": {"learning_rate": 0.003, "speed": 1e-06},
         "synaptic_scaling": {"learning_rate": 0.003, "speed": 1e-05},
         "surprise_rate": {"learning_rate": 0.003, "strength": 0.3},
+        "activity_rate": {"learning_rate": 0.003, "strength": 1.0},
+        "sparsity": {"learning_rate": 0.003, "strength": 0.01},
     },
     grids={
         "sgd": {"learning_rate": (0.001, 0.002, 0.003, 0.005, 0.007, 0.01)},

@@ -27,7 +27,7 @@ suite = dataclasses.replace(
         "crelu": {"learning_rate": 0.005},
         "upgd": {"learning_rate": 0.01, "noise": 0.001, "weight_decay": 0.001},
         "cbp": {"learning_rate": 0.005, "rate": 1e-06},
-        "maturity_lock": {"learning_rate": 0.01, "strength": 0.9},
+        "maturity_lock": {"learning_rate": 0.01, "strength": 0.97},
     },
     grids={
         **{name: plain.grids[name] for name in ("sgd", "adamw", "layer_norm", "crelu")},

@@ -30,6 +30,7 @@ suite = dataclasses.replace(
         "layer_norm": {"learning_rate": 1e-3},
         "crelu": {"learning_rate": 1e-3},
         "cbp": {"rate": 1e-3},
+        "effective_rank": {"strength": 0.1},
         "homeostasis": {"anchoring": 1e-2},
     },
     grids={
