@@ -37,11 +37,12 @@ class Stream(NamedTuple):
 STREAMS = (
     Stream("input permutations, MNIST", f"first_100k/{PLAIN}", f"first_100k/{PLAIN}"),
     Stream("the same, everybody's inputs normalized", f"first_100k/{PLAIN}", f"conditioned/{CONDITIONED}"),
-    Stream("the same, all of it", PLAIN, PLAIN),
+    Stream("input permutations, all of them", PLAIN, PLAIN),
     *(
         Stream(title, name, name)
         for title, name in {
             "label permutations, MNIST": "first_100k/label_permuted_mnist.domain",
+            "label permutations, all of them": "label_permuted_mnist.domain",
             "label permutations, CIFAR-10": "label_permuted_cifar10.domain",
             "random labels, MNIST": "random_label_mnist.domain",
             "500 permutations, MNIST": "permuted_mnist_500.domain",
