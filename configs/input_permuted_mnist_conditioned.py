@@ -18,7 +18,7 @@ suite = dataclasses.replace(
     name="input_permuted_mnist_conditioned",
     summary="MNIST, a million images one by one, permuted, every method's inputs normalized",
     conditioning=0.99,
-    methods=("sgd", "adamw", "l2_init", "layer_norm", "crelu", "upgd", "cbp", "maturity_lock"),
+    methods=("sgd", "adamw", "l2_init", "layer_norm", "crelu", "upgd", "cbp", "maturity_lock", "activity_rate"),
     hyperparameters={
         "sgd": {"learning_rate": 0.005},
         "adamw": {"learning_rate": 0.0002},
@@ -43,6 +43,10 @@ suite = dataclasses.replace(
         "cbp": {
             "learning_rate": (0.003, 0.003, 0.005, 0.005, 0.005, 0.01),
             "rate": (1e-6, 1e-5, 1e-7, 1e-6, 1e-5, 1e-6),
+        },
+        "activity_rate": {
+            "learning_rate": (0.003, 0.003, 0.005, 0.005, 0.005, 0.01),
+            "strength": (1.0, 3.0, 0.3, 1.0, 3.0, 1.0),
         },
         "maturity_lock": {
             "learning_rate": (0.005, 0.005, 0.01, 0.01, 0.02, 0.02),
