@@ -28,6 +28,7 @@ suite = dataclasses.replace(
         "upgd": {"learning_rate": 0.01, "noise": 0.001, "weight_decay": 0.001},
         "cbp": {"learning_rate": 0.005, "rate": 1e-06},
         "maturity_lock": {"learning_rate": 0.01, "strength": 0.97},
+        "activity_rate": {"learning_rate": 0.005, "strength": 1.0},
     },
     grids={
         **{name: plain.grids[name] for name in ("sgd", "adamw", "layer_norm", "crelu")},
