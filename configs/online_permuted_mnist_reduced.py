@@ -5,6 +5,9 @@
 Dohare et al. 2024 take 800 permutations of 60,000 images and three hidden layers of 2,000 units: 48 million steps. This
 is a smaller stream with three layers of 100 units, and its numbers stand beside no number of that paper. Images are
 standardized, as in `input_permuted_mnist`. Six trials for each method, on the first ten tasks.
+
+One seed takes 1 to 7 minutes on one CPU core. To expect, in %: homeostasis 90.6, UPGD 88.6, weight clipping and L2 Init
+88.1, AdamW 86.7, concatenated ReLU 86.1, layer norm 84.6, continual backpropagation 84.0, SGD 82.9.
 """
 
 import dataclasses
