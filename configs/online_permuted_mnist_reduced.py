@@ -14,8 +14,6 @@ import dataclasses
 
 from configs.input_permuted_mnist import suite as by_input
 
-_RATES = (0.003, 0.003, 0.003, 0.01, 0.01, 0.01)
-
 suite = dataclasses.replace(
     by_input,
     name="online_permuted_mnist_reduced",
@@ -53,19 +51,25 @@ suite = dataclasses.replace(
         "adamw": {"learning_rate": (5e-5, 1e-4, 2e-4, 3e-4, 5e-4, 1e-3)},
         "layer_norm": {"learning_rate": (0.001, 0.002, 0.003, 0.005, 0.01, 0.02)},
         "crelu": {"learning_rate": (0.001, 0.002, 0.003, 0.005, 0.01, 0.02)},
-        "l2_init": {"learning_rate": _RATES, "strength": (3e-4, 1e-3, 3e-3, 3e-4, 1e-3, 3e-3)},
+        "l2_init": {
+            "learning_rate": (0.003, 0.003, 0.003, 0.01, 0.01, 0.01),
+            "strength": (3e-4, 1e-3, 3e-3, 3e-4, 1e-3, 3e-3),
+        },
         "shrink_perturb": {
-            "learning_rate": _RATES,
+            "learning_rate": (0.003, 0.003, 0.003, 0.01, 0.01, 0.01),
             "shrink": (1e-6, 1e-5, 1e-4, 1e-6, 1e-5, 1e-4),
             "noise": (1e-5, 1e-4, 1e-4, 1e-5, 1e-4, 1e-4),
         },
-        "weight_clipping": {"learning_rate": _RATES, "factor": (2.0, 3.0, 5.0, 2.0, 3.0, 5.0)},
+        "weight_clipping": {
+            "learning_rate": (0.003, 0.003, 0.003, 0.01, 0.01, 0.01),
+            "factor": (2.0, 3.0, 5.0, 2.0, 3.0, 5.0),
+        },
         "upgd": {
             "learning_rate": (0.005, 0.005, 0.01, 0.01, 0.02, 0.02),
             "noise": (0.001, 0.01, 0.001, 0.01, 0.001, 0.01),
             "weight_decay": (1e-3, 1e-2, 1e-3, 1e-2, 1e-3, 1e-2),
         },
-        "cbp": {"learning_rate": _RATES, "rate": (1e-6, 1e-5, 1e-4, 1e-6, 1e-5, 1e-4)},
+        "cbp": {"learning_rate": (0.003, 0.003, 0.003, 0.01, 0.01, 0.01), "rate": (1e-6, 1e-5, 1e-4, 1e-6, 1e-5, 1e-4)},
         "homeostasis": {
             "learning_rate": (0.003, 0.003, 0.005, 0.005, 0.01, 0.01),
             "anchoring": (1e-3, 6e-3, 1e-3, 6e-3, 1e-3, 6e-3),
