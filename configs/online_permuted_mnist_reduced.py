@@ -47,6 +47,7 @@ suite = dataclasses.replace(
         "homeostasis": {"learning_rate": 0.005, "anchoring": 0.006},
     },
     grids={
+        **{name: by_input.grids[name] for name in ("shrink_perturb", "cbp")},
         "sgd": {"learning_rate": (0.001, 0.002, 0.003, 0.005, 0.01, 0.02)},
         "adamw": {"learning_rate": (5e-5, 1e-4, 2e-4, 3e-4, 5e-4, 1e-3)},
         "layer_norm": {"learning_rate": (0.001, 0.002, 0.003, 0.005, 0.01, 0.02)},
@@ -54,11 +55,6 @@ suite = dataclasses.replace(
         "l2_init": {
             "learning_rate": (0.003, 0.003, 0.003, 0.01, 0.01, 0.01),
             "strength": (3e-4, 1e-3, 3e-3, 3e-4, 1e-3, 3e-3),
-        },
-        "shrink_perturb": {
-            "learning_rate": (0.003, 0.003, 0.003, 0.01, 0.01, 0.01),
-            "shrink": (1e-6, 1e-5, 1e-4, 1e-6, 1e-5, 1e-4),
-            "noise": (1e-5, 1e-4, 1e-4, 1e-5, 1e-4, 1e-4),
         },
         "weight_clipping": {
             "learning_rate": (0.003, 0.003, 0.003, 0.01, 0.01, 0.01),
@@ -69,7 +65,6 @@ suite = dataclasses.replace(
             "noise": (0.001, 0.01, 0.001, 0.01, 0.001, 0.01),
             "weight_decay": (1e-3, 1e-2, 1e-3, 1e-2, 1e-3, 1e-2),
         },
-        "cbp": {"learning_rate": (0.003, 0.003, 0.003, 0.01, 0.01, 0.01), "rate": (1e-6, 1e-5, 1e-4, 1e-6, 1e-5, 1e-4)},
         "homeostasis": {
             "learning_rate": (0.003, 0.003, 0.005, 0.005, 0.01, 0.01),
             "anchoring": (1e-3, 6e-3, 1e-3, 6e-3, 1e-3, 6e-3),

@@ -91,7 +91,7 @@ def make(
 
     def update(state, x):
         shape = state.mean.shape
-        # In rows, since XLA's CPU backend is 15 times slower to average over images.
+        # In rows: XLA's CPU backend is far slower to average over images.
         state, x = jax.tree.map(jnp.ravel, state), x.reshape(len(x), state.mean.size).astype(jnp.float32)
         rate = jnp.maximum(1 - decay, 1 / (state.count + 2))
         new = state.mean + rate * (average(x) - state.mean)

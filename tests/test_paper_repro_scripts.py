@@ -159,10 +159,12 @@ def test_the_lead_is_that_on_the_best_rival_over_all_tasks_and_in_the_first_and_
     online = {"homeostasis": (0.9, 0.8, 0.7), "upgd": (0.7, 0.808, 0.8), "sgd": (0.6, 0.5, 0.5)}
     (tmp_path / "tuning").mkdir()
     (tmp_path / "tuning" / "input_permuted_mnist.domain.json").write_text('{"tasks": 12}')
-    write(tmp_path / "a.jsonl", [run(name, seed, *parts) for name, parts in online.items() for seed in range(2)])
+    runs = [run(name, seed, *parts) for name, parts in online.items() for seed in range(2)]
+    lost = [run(name, 2, 0.1, 0.1, 0.1) | {"diverged": {"phase": 0, "step": 1}} for name in ("homeostasis", "adamw")]
+    write(tmp_path / "a.jsonl", runs + lost)
     monkeypatch.setattr(leads, "HOME", tmp_path)
     monkeypatch.setattr(leads, "TUNING", tmp_path / "tuning")
-    found = dict(zip(leads.HEADER, leads.row(leads.Stream("all of it", "a", "a")), strict=True))
+    found = dict(zip(leads.HEADER, leads.row(leads.Stream("all of it", "a.jsonl", "a.jsonl")), strict=True))
     assert found["tasks run"] == "20 of 200" and found["tuned on"] == "12" and found["rivals' inputs"] == "standardized"
     assert (
         found["homeostasis"] == "80.5" and found["best rival"] == "upgd 80.7" and found["optimizer alone"] == "sgd 51.0"

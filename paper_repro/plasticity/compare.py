@@ -2,16 +2,17 @@
 
     python -m paper_repro.plasticity.compare
 
-Differences in online accuracy of homeostasis from every other method, and of every method from its controls; of
-condensates and homeostasis together in accuracy on all tasks at the end from condensates alone, and in online accuracy
-from homeostasis alone. In points, with 95 % intervals and the p value of Student's paired t-test, not corrected for the
-number of comparisons. A seed of which either run diverged is left out.
+Differences in online accuracy of homeostasis from every other method and from its ablations, and of every method from
+its controls; of condensates and homeostasis together in accuracy on all tasks at the end from condensates alone, and in
+online accuracy from homeostasis alone. In points, with 95 % intervals and the p value of Student's paired t-test, not
+corrected for the number of comparisons. A seed of which either run diverged is left out.
 """
 
 import operator
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks import results
 from benchmarks.groups import Groups, by_label
@@ -22,21 +23,43 @@ HOME = Path(__file__).parent / "results"
 FILES = ("split_mnist_one_pass.class.jsonl", "permuted_mnist_100_short.domain.jsonl")
 ALONE = {"condensate_projector": "accuracy", "homeostasis": "online_accuracy"}
 TOGETHER = ("condensate_homeostasis", "condensate_shell")
-PLAIN, CONDITIONED = "input_permuted_mnist.domain.jsonl", "input_permuted_mnist_conditioned.domain.jsonl"
-LABELS = "label_permuted_mnist.domain.jsonl"
-# Where homeostasis stands, and where its rivals do.
-RIVALS = {
-    f"first_100k/{PLAIN}": (f"first_100k/{PLAIN}", f"conditioned/{CONDITIONED}"),
-    f"first_100k/{LABELS}": (f"first_100k/{LABELS}",),
-    **{name: (name,) for name in ("label_permuted_cifar10.domain.jsonl", "random_label_mnist.domain.jsonl")},
-    "permuted_mnist_500.domain.jsonl": ("permuted_mnist_500.domain.jsonl",),
-}
+PLAIN, LABELS = "input_permuted_mnist.domain.jsonl", "label_permuted_mnist.domain.jsonl"
+
+
+class Stream(NamedTuple):
+    """Where homeostasis stands, and where its rivals do."""
+
+    title: str
+    ours: str
+    theirs: str
+
+
+STREAMS = (
+    Stream("input permutations, MNIST", f"first_100k/{PLAIN}", f"first_100k/{PLAIN}"),
+    Stream(
+        "the same, everybody's inputs normalized",
+        f"first_100k/{PLAIN}",
+        "conditioned/input_permuted_mnist_conditioned.domain.jsonl",
+    ),
+    *(
+        Stream(title, name, name)
+        for title, name in {
+            "input permutations, all of them": PLAIN,
+            "label permutations, MNIST": f"first_100k/{LABELS}",
+            "label permutations, all of them": LABELS,
+            "label permutations, CIFAR-10": "label_permuted_cifar10.domain.jsonl",
+            "random labels, MNIST": "random_label_mnist.domain.jsonl",
+            "500 permutations, MNIST": "permuted_mnist_500.domain.jsonl",
+            "Online Permuted MNIST, reduced": "online_permuted_mnist_reduced.domain.jsonl",
+        }.items()
+    ),
+)
 CONTROLS = (PLAIN, LABELS)  # in the folder of those that changed, and of those that did not
 
 
 def groups_in(path: Path) -> Groups:
     """Returns the newest records of a file by their labels."""
-    return by_label(results.latest(results.read(path)))
+    return by_label(results.read(path))
 
 
 def lines(path: Path) -> list[str]:
@@ -69,11 +92,13 @@ def _difference(ours: list[Record], theirs: list[Record], metric: str) -> str | 
 def work() -> None:
     """Prints the comparisons of all files."""
     of_rival = lambda one, other: one == "homeostasis" != other
-    for home, places in RIVALS.items():
-        ours = groups_in(HOME / home)
-        comparing.report(HOME, places, lambda path, ours=ours: against(ours, groups_in(path), of_rival))
+    for stream in STREAMS:
+        ours = groups_in(HOME / stream.ours)
+        comparing.report(HOME, [stream.theirs], lambda path, ours=ours: against(ours, groups_in(path), of_rival))
     alike = lambda path: against(groups_in(HOME / "first_100k" / path.name), groups_in(path), operator.eq)
     comparing.report(HOME, [f"first_100k_others/{name}" for name in CONTROLS], alike)
+    whole = groups_in(HOME / "first_100k" / PLAIN)
+    comparing.report(HOME, ["ablation.domain.jsonl"], lambda path: against(whole, groups_in(path), operator.eq))
     comparing.report(HOME, FILES, lines)
 
 

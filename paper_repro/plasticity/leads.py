@@ -4,7 +4,8 @@
 
 Puts the table into `README.md`, between `<!-- results:leads -->` and its end. The best rival is that of the highest
 mean online accuracy. Differences are paired over the same seeds, in points, with 95 % intervals that are not corrected
-for the choice of the best. Who is ahead in the first tenth and not in the last learns faster, and that is all.
+for the choice of the best; a seed of which either run diverged is left out. Who is ahead in the first tenth and not in
+the last learns faster, and that is all.
 """
 
 import json
@@ -12,44 +13,17 @@ import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-from benchmarks import results, suite, tables
-from benchmarks.groups import Groups, against_suite, by_label
+from benchmarks import suite, tables
+from benchmarks.groups import Groups, against_suite
 from benchmarks.results import Record
 from benchmarks.statistics import paired
 from paper_repro import scripts
+from paper_repro.plasticity.compare import HOME, STREAMS, Stream, groups_in
 
 PAGE = Path(__file__).parent / "README.md"
-HOME, TUNING = PAGE.parent / "results", PAGE.parent.parent / "results" / "tuning"
-PLAIN, CONDITIONED = "input_permuted_mnist.domain", "input_permuted_mnist_conditioned.domain"
+TUNING = PAGE.parent.parent / "results" / "tuning"
 OURS = "homeostasis"
-
-
-class Stream(NamedTuple):
-    """One row: where homeostasis stands, and where its rivals do."""
-
-    title: str
-    ours: str
-    theirs: str
-
-
-STREAMS = (
-    Stream("input permutations, MNIST", f"first_100k/{PLAIN}", f"first_100k/{PLAIN}"),
-    Stream("the same, everybody's inputs normalized", f"first_100k/{PLAIN}", f"conditioned/{CONDITIONED}"),
-    Stream("input permutations, all of them", PLAIN, PLAIN),
-    *(
-        Stream(title, name, name)
-        for title, name in {
-            "label permutations, MNIST": "first_100k/label_permuted_mnist.domain",
-            "label permutations, all of them": "label_permuted_mnist.domain",
-            "label permutations, CIFAR-10": "label_permuted_cifar10.domain",
-            "random labels, MNIST": "random_label_mnist.domain",
-            "500 permutations, MNIST": "permuted_mnist_500.domain",
-            "Online Permuted MNIST, reduced": "online_permuted_mnist_reduced.domain",
-        }.items()
-    ),
-)
 HEADER = ("stream", "tasks run", "tuned on", "rivals' inputs", "homeostasis", "best rival", "optimizer alone")
 HEADER = (*HEADER, "ahead of the best rival", "first tenth", "last tenth", "seeds")
 
@@ -82,8 +56,9 @@ def row(stream: Stream) -> list[str]:
 
 
 def _groups(name: str) -> Groups:
-    groups = by_label(results.latest(results.read(HOME / f"{name}.jsonl")))
-    return {against_suite(label, group[0], terse=True): group for label, group in groups.items()}
+    """Returns the runs of each label that did not diverge."""
+    fine = {label: [run for run in group if not run.get("diverged")] for label, group in groups_in(HOME / name).items()}
+    return {against_suite(label, group[0], terse=True): group for label, group in fine.items() if group}
 
 
 def _online(record: Record, part: slice) -> float:

@@ -1,6 +1,7 @@
 """Rules of plasticity at their edges: half precision, zeros, no weights at all, what is no number."""
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import optax
 import pytest
 
 import neuroml
-from neuroml import regularizers, surgery, units
+from neuroml import core, regularizers, surgery, units
 
 NAMES = {
     "a": {"kernel": ("input", "hidden"), "bias": ("hidden",)},
@@ -112,6 +113,26 @@ def test_nothing_is_known_of_a_neuron_that_was_replaced(rule, field):
     assert state.rule.renewed["hidden"].tolist() == [False, True, False]
     for leaf in jax.tree.leaves(getattr(state.base[1], field)["hidden"]):
         assert (leaf > 0).tolist() == [True, False, True]
+
+
+class Copied(NamedTuple):
+    """State of a rule that makes the second neuron a copy of the first one."""
+
+    renewed: dict[str, jax.Array]
+    donors: dict[str, jax.Array]
+    drive: dict[str, jax.Array]
+
+
+def test_of_a_copy_is_known_what_is_known_of_its_donor():
+    state = Copied(
+        {"hidden": jnp.array([False, True, False])}, {"hidden": jnp.array([0, 0, 2])}, {"hidden": jnp.ones(3)}
+    )
+    copying = core.rule(lambda params: state, lambda updates, state, params, **_: (updates, state))
+    base = optax.chain(optax.sgd(0.0), neuroml.synaptic_scaling(NAMES))
+    tx = neuroml.renewal(base, copying, NAMES)
+    activity = {"a": jnp.ones((1, 2)), "b": jnp.array([[5.0, 1.0, 4.0]])}
+    _, after = tx.update(jax.tree.map(jnp.ones_like, PARAMS), tx.init(PARAMS), PARAMS, activity=activity)
+    assert after.base[1].mean["hidden"].tolist() == [5.0, 5.0, 4.0]
 
 
 def test_three_factors_that_learn_from_the_trace_alone_do_not_look_at_the_gradient():
