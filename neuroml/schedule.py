@@ -180,12 +180,10 @@ def surprise(
     Raises:
       UsageError: a decay outside [0, 1], or another number below 0.
     """
-    for name, value in (("ratio", ratio), ("margin", margin), ("patience", patience)):
-        if isinstance(value, float | int) and not value >= 0:
-            raise UsageError(f"{name}={value} must be at least 0.")
-    for name, value in (("fast_decay", fast_decay), ("slow_decay", slow_decay)):
-        if isinstance(value, float | int) and not 0 <= value <= 1:
-            raise UsageError(f"{name}={value} must be from 0 to 1: it is what a step leaves of the past.")
+    given = {"ratio": ratio, "margin": margin, "patience": patience}
+    decays = {"fast_decay": fast_decay, "slow_decay": slow_decay}
+    bounds = dict.fromkeys(given, "[0, inf)") | dict.fromkeys(decays, "[0, 1]")
+    core.require_ranges("surprise", given | decays, **bounds)
 
     def init():
         return SurpriseState(jnp.float32(0), jnp.float32(0), jnp.int32(0), core.leaf(ratio), core.leaf(margin))

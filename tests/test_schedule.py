@@ -211,7 +211,7 @@ def test_surprise_has_patience(gap, patience, expected):
 )
 def test_settings_of_surprise_that_mean_nothing(settings):
     (name,) = settings
-    with pytest.raises(UsageError, match=f"{name}=.* must be"):
+    with pytest.raises(UsageError, match=f"`{name}` in .*, but {name}="):
         schedule.surprise(**settings)
 
 

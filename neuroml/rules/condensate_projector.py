@@ -133,11 +133,8 @@ def condensate_projector(
         raise UsageError(f"rank={rank} must be at least 1.")
     given = {"strength": strength, "scale": scale, "evaporation": evaporation, "binding": binding}
     given |= {"hardness": hardness, "kept": kept}
-    for name, value in given.items():
-        if isinstance(value, float | int) and value < 0:
-            raise UsageError(f"{name}={value} must not be negative.")
-        if isinstance(value, float | int) and value > 1 and name in ("evaporation", "hardness", "kept"):
-            raise UsageError(f"{name}={value} must not be above 1: it is a share.")
+    bounds = dict.fromkeys(given, "[0, inf)") | dict.fromkeys(("evaporation", "hardness", "kept"), "[0, 1]")
+    core.require_ranges("condensate_projector", given, **bounds)
 
     def mix(rows):
         return jax.random.permutation(jax.random.key(0), rows, axis=1) if shuffled else rows

@@ -11,7 +11,7 @@ from jaxtyping import Array
 
 from neuroml import core, growing, nursery, projection, surgery, units
 from neuroml import ground as grounds
-from neuroml.errors import UsageError, unknown
+from neuroml.errors import unknown
 
 THRESHOLDS = {"plateau": 0.01, "surprise": 0.5, "rank": 0.5, "steps": 0.0, "random": 0.0}  # by `when`
 DIRECTIONS = ("free", "random")
@@ -179,10 +179,4 @@ def _check(when: str, where: str, directions: str, **numbers: ArrayLike) -> None
     ):
         if name not in known:
             raise unknown(f"value of `{kind}`", name, known)
-    limits = {"number": (0, jnp.inf), "patience": (1, jnp.inf), "apoptosis": (0, 1)}
-    for name, value in numbers.items():
-        low, high = limits[name]
-        if isinstance(value, float | int) and not low <= value < high:
-            raise UsageError(
-                f"{name}={value} must be at least {low}" + (f" and less than {high}." if high == 1 else ".")
-            )
+    core.require_ranges("growth", numbers, number="[0, inf)", patience="[1, inf)", apoptosis="[0, 1)")

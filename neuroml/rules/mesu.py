@@ -11,7 +11,6 @@ from jax.typing import ArrayLike
 from jaxtyping import PRNGKeyArray
 
 from neuroml import core
-from neuroml.errors import UsageError
 
 
 @jax.tree_util.register_static
@@ -123,10 +122,8 @@ def mesu(
     >>> bool((abs(w - 1) < 0.2).all()), bool((state[0].spread < 0.5).all())      # learnt, and surer of it
     (True, True)
     """
-    bounds = {"samples": samples, "prior": prior, "window": window, "examples": examples}
-    for name, value in bounds.items():
-        if isinstance(value, float | int) and value <= 0:
-            raise UsageError(f"{name}={value} must be positive.")
+    given = {"samples": samples, "prior": prior, "window": window, "examples": examples}
+    core.require_ranges("mesu", given, **dict.fromkeys(given, "(0, inf)"))
     sampling = Sampling(loss, samples, centered)
 
     def init(params):
