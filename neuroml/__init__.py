@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from neuroml.rules.benna_fusi import benna_fusi
     from neuroml.rules.cbp import cbp
     from neuroml.rules.condensate_anchor import condensate_anchor
+    from neuroml.rules.condensate_metric import condensate_metric
     from neuroml.rules.condensate_projector import condensate_projector
     from neuroml.rules.decorrelation import decorrelation
     from neuroml.rules.derpp import derpp
@@ -147,6 +148,7 @@ _RULES = (
     "benna_fusi",
     "cbp",
     "condensate_anchor",
+    "condensate_metric",
     "condensate_projector",
     "decorrelation",
     "derpp",
@@ -220,6 +222,7 @@ __all__ = [
     "cnn",
     "condensate",
     "condensate_anchor",
+    "condensate_metric",
     "condensate_projector",
     "consolidate",
     "contexts",

@@ -150,6 +150,15 @@ ROWS = [
         penalizes=False,
     ),
     Row("condensate_projector", neuroml.condensate_projector, words=("activity",), last=True, penalizes=False),
+    Row(
+        "condensate_metric",
+        functools.partial(neuroml.condensate_metric, every=2),
+        words=("activity",),
+        last=True,
+        waits=False,
+        penalizes=False,
+        branches=True,
+    ),
     Row("gpm", neuroml.gpm, words=("activity",), last=True, penalizes=False),
     Row("owm", neuroml.owm, words=("activity",), last=True, penalizes=False, waits=False, branches=True),
     Row(
