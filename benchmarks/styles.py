@@ -38,7 +38,7 @@ METHODS = (
     *("rwalk", "mesu", "l2", "benna_fusi", "dgr_distill", "generative_classifier"),
     *("nearest_class_mean", "streaming_lda", "er_nearest_mean", "separate", "xdg_si"),
     *("condensate_homeostasis", "synaptic_scaling", "ogd", "active_dendrites", "condensate_shell"),
-    *("active_dendrites_si", "activity_rate", "sparsity", "effective_rank"),
+    *("active_dendrites_si", "activity_rate", "sparsity", "effective_rank", "condensate_metric"),
 )
 
 

@@ -20,7 +20,14 @@ suite = dataclasses.replace(
     measure="online_accuracy",
     inspected=500,
     batch_sizes={},
-    methods=("naive", "condensate_projector", "homeostasis", "condensate_homeostasis", "condensate_shell"),
+    methods=(
+        "naive",
+        "condensate_projector",
+        "homeostasis",
+        "condensate_homeostasis",
+        "condensate_metric",
+        "condensate_shell",
+    ),
     seeds=3,
     options={
         "homeostasis": {"adapts": False},
@@ -32,6 +39,7 @@ suite = dataclasses.replace(
         "condensate_projector": {"learning_rate": 0.5, "scale": 0.6},
         "homeostasis": {"anchoring": 0.001},
         "condensate_homeostasis": {"learning_rate": 0.3, "anchoring": 0.001, "scale": 0.6},
+        "condensate_metric": {"learning_rate": 0.3, "scale": 4.0},
         # A core that is the projector, and a shell that takes the steps of homeostasis: no trials of its own.
         "condensate_shell": {"learning_rate": 0.5, "anchoring": 0.001, "scale": 0.6, "speed": 0.2},
     },
@@ -40,5 +48,6 @@ suite = dataclasses.replace(
         "condensate_projector": {"learning_rate": (0.3, 0.3, 0.5, 0.5), "scale": (0.3, 0.6, 0.3, 0.6)},
         "homeostasis": {"learning_rate": (0.03, 0.1, 0.2, 0.3)},
         "condensate_homeostasis": {"learning_rate": (0.3, 0.3, 0.5, 0.5), "scale": (0.3, 0.6, 0.3, 0.6)},
+        "condensate_metric": {"learning_rate": (0.2, 0.2, 0.3, 0.3), "scale": (2.0, 4.0, 2.0, 4.0)},
     },
 )

@@ -10,7 +10,9 @@ from neuroml.feature_settings import FEATURE_OPTIONS, features_of, held_back, wi
 from neuroml.learner import Learner, make_learner
 from neuroml.method import Method, Settings, Situation, always, fisher_of
 from neuroml.rules.condensate_anchor import condensate_anchor
+from neuroml.rules.condensate_metric import condensate_metric
 from neuroml.rules.condensate_projector import condensate_projector
+from neuroml.rules.l2_init import l2_init
 from neuroml.schedule import on_surprise, surprise
 
 
@@ -54,6 +56,18 @@ def _projector_on_surprise(at: Situation, given: Settings):
 
 def _anchor(at: Situation, given: Settings):
     return optax.chain(at.optimizer, condensate_anchor(given["strength"], budget=given["budget"]))
+
+
+def _metric(at: Situation, given: Settings):
+    metric = condensate_metric(
+        given["strength"],
+        scale=given["scale"],
+        decorrelation=given["decorrelation"],
+        decay=given["input_decay"],
+        every=int(given["every"]),
+        shuffled=bool(given["shuffled"]),
+    )
+    return optax.chain(l2_init(given["anchoring"]), at.optimizer, metric)
 
 
 def _head(at: Situation, given: Settings) -> Learner:
@@ -124,6 +138,7 @@ _UNLIMITED = {"kept": 1.0, "max_bytes": 0}
 _LIMITED = {**PROJECTOR, "kept": 1.0}
 _LIMITED_OPTIONS = {**PROJECTOR_OPTIONS, "max_bytes": 0}
 CONSOLIDATION_OPTIONS = {"consolidates": False, **PROJECTOR_OPTIONS}
+_METRIC = {"strength": 1.0, "scale": 0.1, "decorrelation": 0.75, "input_decay": 0.999, "anchoring": 1e-3}
 _MEMORY = {"ridge": 0.01, "radius": 1.0, "linker": 1.0, "mix": 0.0, "shell_rate": 0.0}
 _MEMORY_OPTIONS = {**FEATURE_OPTIONS, "slots": 1, "tension": 0, "own_maps": False}
 
@@ -166,6 +181,14 @@ methods: dict[str, Method] = {
         boundaries=always,
         activity=True,
         young=_UNLIMITED,
+    ),
+    "condensate_metric": Method(
+        "the projector and decorrelation in one inverse, weights kept near where they started",
+        _metric,
+        hyperparameters=_METRIC,
+        options={"every": 100, "shuffled": False},
+        boundaries=always,
+        activity=True,
     ),
     "condensate_anchor": Method(
         "ablation: weights that mattered condense, one by one",

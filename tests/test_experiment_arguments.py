@@ -54,7 +54,8 @@ def test_methods_that_are_told_of_boundaries_are_refused_where_there_are_none():
     refused = [name for name, method in neuroml.methods.methods.items() if method.boundaries(method.options)]
     told = {"agem", "dgr", "dgr_distill", "ewc", "gpm", "hat", "icarl", "l2", "lwf", "mas", "owm", "packnet"}
     told |= {"active_dendrites_si", "rwalk", "si", "xdg_si"}
-    condensates = {f"condensate_{kind}" for kind in ("anchor", "head", "homeostasis", "projector", "shell", "shuffled")}
+    kinds = ("anchor", "head", "homeostasis", "metric", "projector", "shell", "shuffled")
+    condensates = {f"condensate_{kind}" for kind in kinds}
     assert set(refused) == told | condensates
     for name, method in neuroml.methods.methods.items():
         if "class" not in method.scenarios:

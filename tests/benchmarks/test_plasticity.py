@@ -135,6 +135,17 @@ def test_condensates_without_set_points_are_the_projector():
         assert one["loss_curve"] == other["loss_curve"] and one["accuracy"] == other["accuracy"]
 
 
+@pytest.mark.parametrize(
+    ("settings", "other"),
+    [({"decorrelation": 0.0, "anchoring": 0.0}, "condensate_projector"), ({"strength": 0.0, "anchoring": 0.0}, "sgd")],
+)
+def test_the_metric_without_its_parts_is_the_projector_or_sgd(settings, other):
+    bare = dataclasses.replace(SMALL, hyperparameters={"condensate_metric": settings})
+    for mine, its in zip(records("condensate_metric", bare), records(other), strict=True):
+        np.testing.assert_allclose(mine["loss_curve"], its["loss_curve"], rtol=1e-3)  # rounded otherwise
+    assert records("condensate_metric")[0]["loss_curve"] != records(other)[0]["loss_curve"]
+
+
 def test_a_shell_learns_as_homeostasis_does_and_its_core_keeps_what_condensates_keep():
     mine, core, alone = (records(name)[0] for name in ("condensate_shell", "condensate_homeostasis", "homeostasis"))
     assert mine["accuracy"] == core["accuracy"] and mine["bytes"] > core["bytes"] and mine["flops"] > core["flops"]
