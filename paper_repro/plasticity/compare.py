@@ -3,9 +3,9 @@
     python -m paper_repro.plasticity.compare
 
 Differences in online accuracy of homeostasis from every other method and from its ablations, and of every method from
-its controls; of condensates and homeostasis together in accuracy on all tasks at the end from condensates alone, and in
-online accuracy from homeostasis alone. In points, with 95 % intervals and the p value of Student's paired t-test, not
-corrected for the number of comparisons. A seed of which either run diverged is left out.
+its controls; of condensates and homeostasis together, in accuracy on all tasks at the end and in online accuracy, from
+either alone and from other ways of being together. In points, with 95 % intervals and the p value of Student's paired
+t-test, not corrected for the number of comparisons. A seed of which either run diverged is left out.
 """
 
 import operator
@@ -21,8 +21,9 @@ from paper_repro import comparing, scripts
 
 HOME = Path(__file__).parent / "results"
 FILES = ("split_mnist_one_pass.class.jsonl", "permuted_mnist_100_short.domain.jsonl")
-ALONE = {"condensate_projector": "accuracy", "homeostasis": "online_accuracy"}
-TOGETHER = ("condensate_homeostasis", "condensate_shell")
+ALONE = ("condensate_projector", "homeostasis")
+TOGETHER = ("condensate_homeostasis", "condensate_metric", "condensate_shell")
+METRICS = ("accuracy", "online_accuracy")
 PLAIN, LABELS = "input_permuted_mnist.domain.jsonl", "label_permuted_mnist.domain.jsonl"
 
 
@@ -63,14 +64,15 @@ def groups_in(path: Path) -> Groups:
 
 
 def lines(path: Path) -> list[str]:
-    """Returns a line for each configuration of both together and each of the two alone."""
+    """Returns a line for each metric and configuration of both together, against either alone and what else is both."""
     groups = groups_in(path)
     of = lambda names: [label for label, group in groups.items() if group[0]["method"] in names]
     return [
         f"{metric}: {label} - {other} = {difference}"
-        for alone, metric in ALONE.items()
-        for other in of([alone])
-        for label in of(TOGETHER)
+        for metric in METRICS
+        for place, together in enumerate(TOGETHER)
+        for label in of([together])
+        for other in of([*ALONE, *TOGETHER[:place]])
         if (difference := _difference(groups[label], groups[other], metric))
     ]
 
