@@ -41,10 +41,10 @@ def words(key):
 
 
 def steps(tx, params, count, state=None, begin=0):
-    state = tx.init(params) if state is None else state
+    state, update = tx.init(params) if state is None else state, jax.jit(tx.update)
     for i in range(begin, begin + count):
         key = jax.random.fold_in(KEY, i)
-        updates, state = tx.update(network(key), state, params, **words(key))
+        updates, state = update(network(key), state, params, **words(key))
         params = optax.apply_updates(params, updates)
     return params, state
 
