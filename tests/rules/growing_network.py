@@ -64,7 +64,7 @@ def train(tx, params, count, state=None, key=KEY):
 def still(tx, state, count=1, params=SMALL, **words):
     """Takes some updates of zero, with weights that stay."""
     words = {"activity": capture(params)[1], "key": KEY, "value": 1.0} | words
-    update = tx.update if count < 3 else jax.jit(tx.update)  # else each update compiles its branches anew
+    update = jax.jit(tx.update)  # else each update compiles its branches anew
     for _ in range(count):
         updates, state = update(STILL, state, params, **words)
     return updates, state
