@@ -61,16 +61,18 @@ def condensate_metric(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Condensate metric: multiplies each step by one inverse, of what the layer is given and was given before.
 
-        inverse = ((1 - decorrelation) * I + decorrelation * moment / size + core / (scale * unit))^-1
+        inverse = ((1 - decorrelation) * I + decorrelation * now + core / (scale * unit))^-1
         step    = step + strength * (inverse @ step - step)
         moment  = decay * moment + (1 - decay) * mean x x^T            x: inputs of the layer, 1 for the bias behind
-        size    = mean eigenvalue of the moment
+        now     = (1 - decay^t) * moment / size + decay^t * I          size: mean eigenvalue of the moment
         core    = sum over earlier contexts of their mean x x^T,  unit = mean eigenvalue of the first
 
-    With `decorrelation=0`, or inputs that are white, it is the ridge projector of `neuroml.condensate_projector`, and
-    as long as nothing is held `neuroml.decorrelation` with ridge (1 - decorrelation) / decorrelation. One after the
-    other the two get in each other's way: along a direction that is half held, and rare now, decorrelation undoes what
-    the projector protects, and a product of two symmetric matrices may turn a step up the gradient. This one cannot.
+    As long as the updates t are few, inputs count as white: else what the first context has little of, and the next one
+    much, would be learnt with steps several times too large. With `decorrelation=0`, or inputs that are white, it is
+    the ridge projector of `neuroml.condensate_projector`, and as long as nothing is held, after some time,
+    `neuroml.decorrelation` with ridge (1 - decorrelation) / decorrelation. One after the other the two get in each
+    other's way: along a direction that is half held, and rare now, decorrelation undoes what the projector protects,
+    and a product of two symmetric matrices may turn a step up the gradient. This one cannot.
 
     Args:
       strength: in [0, 1]; 0 is inert.
@@ -115,17 +117,17 @@ def condensate_metric(
 
     def condensate_metric(updates, state, params, *, activity, **_):
         del params
-        state = core.live(state, **given)
+        state = core.live(state, **given)._replace(count=state.count + 1)
         rows = projection.inputs(updates, activity, windows)
         ok = projection.finite(rows)
         layers = {home: _gather(state, one, rows[home], ok, shuffled) for home, one in state.layers.items()}
-        due = (state.count + 1) % every == 0
+        due = state.count % every == 0
         with cost.one_in(every):
             solve = lambda known: {home: _solved(state, one) for home, one in known.items()}
             layers = jax.lax.cond(due, solve, lambda known: known, layers)
         turn = lambda step, inverse: step + state.strength * (inverse @ step.astype(inverse.dtype) - step)
         steps = {home: turn(step, layers[home].inverse) for home, step in projection.matrices(updates).items()}
-        return projection.replace(updates, steps), state._replace(layers=layers, count=state.count + 1)
+        return projection.replace(updates, steps), state._replace(layers=layers)
 
     return core.rule(init, condensate_metric)
 
@@ -161,7 +163,8 @@ def _solved(state: CondensateMetricState, one: Met) -> Met:
     """Returns the layer with the inverse that its moment and its core now have."""
     size = one.moment.shape[0]
     eye, unit = jnp.eye(size), jnp.trace(one.moment) / size
-    now = jnp.where(unit > 0, _relative(one.moment, unit), eye)  # of inputs that are zero there is nothing to even out
+    seen = 1 - state.decay**state.count
+    now = seen * jnp.where(unit > 0, _relative(one.moment, unit), eye) + (1 - seen) * eye  # white as far as unseen
     least = 1 - state.decorrelation  # no eigenvalue can be smaller, except by rounding
     total = least * eye + state.decorrelation * now + _relative(one.core, one.unit) / state.scale
     inverse = jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(total), eye)

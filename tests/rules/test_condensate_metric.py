@@ -39,7 +39,8 @@ def test_it_is_the_equation():
     for x in [*ROWS, ROWS[2]]:
         now = decay * now + (1 - decay) * moment(x)
     held = moment(ROWS[0]) + moment(ROWS[1])
-    total = (1 - decorrelation) * np.eye(SIZE) + decorrelation * now / (np.trace(now) / SIZE)
+    now = (1 - decay**4) * now / (np.trace(now) / SIZE) + decay**4 * np.eye(SIZE)
+    total = (1 - decorrelation) * np.eye(SIZE) + decorrelation * now
     inverse = np.linalg.inv(total + held / (scale * np.trace(moment(ROWS[0])) / SIZE))
     expected = np.eye(SIZE) + strength * (inverse - np.eye(SIZE))
     np.testing.assert_allclose(matrix(rule, met(rule, *ROWS)), expected, rtol=1e-4, atol=1e-6)
@@ -56,8 +57,8 @@ def test_without_decorrelation_it_is_the_projector():
 @pytest.mark.parametrize("contexts", [ROWS[:1], ROWS], ids=["no consolidation", "an infinite scale"])
 def test_where_nothing_is_held_it_is_decorrelation(contexts):
     ridge = 0.25
-    metric = neuroml.condensate_metric(scale=jnp.inf, decorrelation=1 / (1 + ridge), decay=0.9, every=1)
-    plain = neuroml.decorrelation(ridge=ridge, decay=0.9, every=1)
+    metric = neuroml.condensate_metric(scale=jnp.inf, decorrelation=1 / (1 + ridge), decay=0.0, every=1)
+    plain = neuroml.decorrelation(ridge=ridge, decay=0.0, every=1)
     ours, theirs = (matrix(rule, met(rule, *contexts)) for rule in (metric, plain))
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
@@ -80,6 +81,18 @@ def test_what_was_used_is_kept_also_where_it_is_rare_now():
     rule = neuroml.condensate_metric(scale=1.0, decorrelation=0.9, decay=0.0, every=1)
     steps = jnp.diag(matrix(rule, met(rule, before, now), now))
     np.testing.assert_allclose(steps, [1 / (0.1 + 0.9 * SIZE + 1)] + [1 / (0.1 + 1)] * 3, rtol=1e-5)
+
+
+def test_inputs_count_as_white_until_enough_are_known():
+    rule = neuroml.condensate_metric(scale=jnp.inf, decorrelation=0.9, decay=0.99, every=1)
+    first, state = (matrix(rule, rule.init(ZEROS), jnp.eye(SIZE)[:1]), rule.init(ZEROS))
+    update = jax.jit(rule.update)
+    for _ in range(300):
+        _, state = update(ZEROS, state, ZEROS, activity=jnp.eye(SIZE)[:1])
+    np.testing.assert_allclose(jnp.diag(first), [1 / 1.027] + [1 / 0.991] * 3, rtol=1e-5)
+    seen = 1 - 0.99**301
+    now = seen * np.array([SIZE, 0, 0, 0]) + 1 - seen
+    np.testing.assert_allclose(jnp.diag(matrix(rule, state, jnp.eye(SIZE)[:1])), 1 / (0.1 + 0.9 * now), rtol=1e-3)
 
 
 def test_the_control_holds_as_much_of_something_else():
