@@ -39,7 +39,8 @@ suite = dataclasses.replace(
         "condensate_projector": {"learning_rate": 0.5, "scale": 0.6},
         "homeostasis": {"anchoring": 0.001},
         "condensate_homeostasis": {"learning_rate": 0.3, "anchoring": 0.001, "scale": 0.6},
-        "condensate_metric": {"learning_rate": 0.3, "scale": 4.0},
+        # The most accurate of eight after the first twelve tasks, on four tuning seeds.
+        "condensate_metric": {"learning_rate": 0.6, "scale": 2.0},
         # A core that is the projector, and a shell that takes the steps of homeostasis: no trials of its own.
         "condensate_shell": {"learning_rate": 0.5, "anchoring": 0.001, "scale": 0.6, "speed": 0.2},
     },
@@ -48,6 +49,5 @@ suite = dataclasses.replace(
         "condensate_projector": {"learning_rate": (0.3, 0.3, 0.5, 0.5), "scale": (0.3, 0.6, 0.3, 0.6)},
         "homeostasis": {"learning_rate": (0.03, 0.1, 0.2, 0.3)},
         "condensate_homeostasis": {"learning_rate": (0.3, 0.3, 0.5, 0.5), "scale": (0.3, 0.6, 0.3, 0.6)},
-        "condensate_metric": {"learning_rate": (0.2, 0.2, 0.3, 0.3), "scale": (2.0, 4.0, 2.0, 4.0)},
     },
 )
