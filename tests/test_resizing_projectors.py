@@ -96,6 +96,19 @@ def test_directions_that_are_held_stay_apart_and_new_neurons_learn_freely(make, 
     exactly(outgoing(large), outgoing(step))
 
 
+def test_new_inputs_are_free_of_the_metric_and_old_ones_keep_theirs():
+    params, activity = dense()
+    tx = neuroml.condensate_metric(scale=0.01)
+    state = neuroml.consolidate(tx.update(params, tx.init(params), params, activity=activity)[1], params)
+    larger, after = neuroml.resize(tx, params, state, NAMES)
+    rows = np.append(np.arange(4), 8)  # of layer b: 4 old inputs, and the bias behind 4 new ones
+    old, new = state.layers["b"], after.layers["b"]
+    for name in ("moment", "core", "inverse"):
+        exactly(getattr(new, name)[np.ix_(rows, rows)], getattr(old, name))
+    exactly(new.inverse[4:8], jnp.eye(9)[4:8])
+    assert abs(old.inverse - jnp.eye(5)).max() > 0.1
+
+
 def _padded(array, shape, value=0.0):
     room = [(0, after - before) for after, before in zip(shape, array.shape, strict=True)]
     return jnp.pad(array, room, constant_values=value)
