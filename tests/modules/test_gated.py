@@ -85,12 +85,20 @@ def test_gradients_pass_through_winners_only():
     assert won.sum() == 30
 
 
+answer = nnx.jit(lambda layer, x: layer(x))
+
+
+def met(layer, batches):
+    """Shows a layer some batches, one after the other."""
+    for x in batches:
+        answer(layer, x)
+
+
 def overlap(first, second, between, **settings):
     """Returns how many winners of `second` had won at `first`, with some batches in between."""
     layer = neuroml.KWinners(200, 20, decay=0.8, **settings)
     before = layer(first) != 0
-    for x in between:
-        layer(x)
+    met(layer, between)
     return float((before & (layer(second) != 0)).sum(1).mean())
 
 
@@ -98,7 +106,10 @@ def test_memories_close_in_time_share_units_and_far_ones_do_not():
     first, second = (jax.random.normal(jax.random.key(seed), (1, 200)) for seed in (1, 2))
     others = jax.random.normal(jax.random.key(3), (40, 20, 200))
     near, far = overlap(first, second, [], strength=10.0), overlap(first, second, others, strength=10.0)
-    plain, control = overlap(first, second, []), overlap(first, second, [], strength=10.0, shuffled=True)
+    plain, control = (
+        overlap(first, second, others[:0]),
+        overlap(first, second, others[:0], strength=10.0, shuffled=True),
+    )
     assert near > 2 * plain + 4, "linked"
     assert far < near / 2, "the link decays"
     assert control < near / 2, "excitability of the wrong units links nothing"
@@ -107,8 +118,7 @@ def test_memories_close_in_time_share_units_and_far_ones_do_not():
 def test_excitability_does_not_keep_itself_up():
     layer = neuroml.KWinners(200, 20, strength=100.0, decay=0.8)
     first = layer(jax.random.normal(jax.random.key(1), (1, 200)))[0] != 0
-    for x in jax.random.normal(jax.random.key(3), (40, 20, 200)):
-        layer(x)
+    met(layer, jax.random.normal(jax.random.key(3), (40, 20, 200)))
     assert float(layer.excitability[...][first].mean()) < 0.2, "as much as others: the share of winners is 0.1"
 
 
