@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from test_resizing import KEY, NAMES, SMALL, capture, exactly, network, same, train
+from test_resizing import KEY, NAMES, SMALL, capture, consolidate, exactly, network, same, train
 
 import neuroml
 
@@ -31,8 +31,8 @@ def test_the_projectors_core_gains_rows_and_columns_where_the_inputs_are():
     step = jax.tree.map(lambda leaf: jnp.ones_like(leaf), params)
     wide = neuroml.resize(tx, step, state, NAMES)[0]
     words = {"activity": capture(params)[1]}
-    small = tx.update(step, state, params, **words)[0]
-    large = tx.update(wide, after, larger, activity=capture(larger)[1])[0]
+    small = jax.jit(tx.update)(step, state, params, **words)[0]
+    large = jax.jit(tx.update)(wide, after, larger, activity=capture(larger)[1])[0]
     same(large, neuroml.resize(tx, small, state, NAMES)[0])
 
 
@@ -42,20 +42,20 @@ def test_a_convolution_keeps_its_patches():
     tx = neuroml.gpm(threshold=0.95)
     image = jax.random.normal(KEY, (4, 5, 5, 2))
     activity = {"a": image[..., :1], "b": image}
-    _, state = tx.update(params, tx.init(params), params, activity=activity)
-    state = neuroml.consolidate(state, params)
+    _, state = jax.jit(tx.update)(params, tx.init(params), params, activity=activity)
+    state = consolidate(state, params)
     larger, after = neuroml.resize(tx, params, state, names, {"channel": 5})
     wide = jnp.pad(image, [(0, 0)] * 3 + [(0, 3)])
     activity = {"a": image[..., :1], "b": wide}
-    steps, after = tx.update(larger, after, larger, activity=activity)
-    small = tx.update(params, state, params, activity={"a": image[..., :1], "b": image})[0]
+    steps, after = jax.jit(tx.update)(larger, after, larger, activity=activity)
+    small = jax.jit(tx.update)(params, state, params, activity={"a": image[..., :1], "b": image})[0]
     same(steps["b"]["kernel"][:, :, :2], small["b"]["kernel"])
     assert (steps["b"]["kernel"][:, :, 2:] == 0).all() and int(after.layers["b"].held) > 1
     old = np.zeros((3, 3, 5, 18))
     old[:, :, :2] = state.layers["b"].basis.reshape(3, 3, 2, 18)
     activity["b"] = jax.random.normal(jax.random.key(1), wide.shape)
-    _, after = tx.update(larger, after, larger, activity=activity)
-    held = neuroml.consolidate(after, larger).layers["b"]
+    _, after = jax.jit(tx.update)(larger, after, larger, activity=activity)
+    held = consolidate(after, larger).layers["b"]
     assert int(held.held) > int(state.layers["b"].held) > 3
     same(held.basis @ (held.basis.T @ old.reshape(45, 18)), old.reshape(45, 18))  # what was held still is
 
@@ -78,7 +78,7 @@ def dense():
 def test_directions_that_are_held_stay_apart_and_new_neurons_learn_freely(make, names, rank):
     params, activity = make()
     tx = neuroml.condensate_projector(scale=0.01, rank=rank)
-    state = neuroml.consolidate(tx.update(params, tx.init(params), params, activity=activity)[1], params)
+    state = consolidate(jax.jit(tx.update)(params, tx.init(params), params, activity=activity)[1], params)
     larger, after = neuroml.resize(tx, params, state, names)
     for home, old in state.layers.items():
         basis = after.layers[home].basis
@@ -86,9 +86,9 @@ def test_directions_that_are_held_stay_apart_and_new_neurons_learn_freely(make, 
         expected[: old.basis.shape[1], : old.basis.shape[1]] = np.eye(old.basis.shape[1])
         np.testing.assert_allclose(basis.T @ basis, expected, atol=1e-5)
     wide = {home: _padded(x, (*x.shape[:-1], larger[home]["kernel"].shape[-2])) for home, x in activity.items()}
-    small = tx.update(params, state, params, activity=activity)[0]
+    small = jax.jit(tx.update)(params, state, params, activity=activity)[0]
     step = jax.tree.map(lambda new, old: _padded(old, new.shape, 1.0), larger, params)
-    large = tx.update(step, after, larger, activity=wide)[0]
+    large = jax.jit(tx.update)(step, after, larger, activity=wide)[0]
     same(jax.tree.map(lambda new, old: new[tuple(map(slice, old.shape))], large, small), small)
     outgoing = lambda tree: tree["b"]["kernel"][
         ..., params["b"]["kernel"].shape[-2] :, : small["b"]["kernel"].shape[-1]
@@ -99,7 +99,7 @@ def test_directions_that_are_held_stay_apart_and_new_neurons_learn_freely(make, 
 def test_new_inputs_are_free_of_the_metric_and_old_ones_keep_theirs():
     params, activity = dense()
     tx = neuroml.condensate_metric(scale=0.01)
-    state = neuroml.consolidate(tx.update(params, tx.init(params), params, activity=activity)[1], params)
+    state = consolidate(jax.jit(tx.update)(params, tx.init(params), params, activity=activity)[1], params)
     larger, after = neuroml.resize(tx, params, state, NAMES)
     rows = np.append(np.arange(4), 8)  # of layer b: 4 old inputs, and the bias behind 4 new ones
     old, new = state.layers["b"], after.layers["b"]
