@@ -46,8 +46,9 @@ suite = dataclasses.replace(
     },
     grids={
         "naive": {"learning_rate": (0.03, 0.1, 0.2, 0.3)},
-        "condensate_projector": {"learning_rate": (0.3, 0.3, 0.5, 0.5), "scale": (0.3, 0.6, 0.3, 0.6)},
+        "condensate_projector": {"learning_rate": (0.3, 0.3, 0.6, 0.6), "scale": (0.6, 2.0, 0.6, 2.0)},
         "homeostasis": {"learning_rate": (0.03, 0.1, 0.2, 0.3)},
-        "condensate_homeostasis": {"learning_rate": (0.3, 0.3, 0.5, 0.5), "scale": (0.3, 0.6, 0.3, 0.6)},
+        "condensate_homeostasis": {"learning_rate": (0.3, 0.3, 0.6, 0.6), "scale": (0.6, 2.0, 0.6, 2.0)},
+        "condensate_metric": {"learning_rate": (0.3, 0.3, 0.6, 0.6), "scale": (0.6, 2.0, 0.6, 2.0)},
     },
 )
