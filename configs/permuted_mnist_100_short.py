@@ -40,7 +40,8 @@ suite = dataclasses.replace(
         "homeostasis": {"anchoring": 0.001},
         "condensate_homeostasis": {"learning_rate": 0.3, "anchoring": 0.001, "scale": 0.6},
         "condensate_metric": {"learning_rate": 0.3, "scale": 2.0},
-        # A core that is the projector, as its earlier trials had chosen it, and a shell that takes the steps of homeostasis: no trials of its own.
+        # A core that is the projector, as its earlier trials had chosen it, and a shell that takes the steps of
+        # homeostasis: no trials of its own.
         "condensate_shell": {"learning_rate": 0.5, "anchoring": 0.001, "scale": 0.6, "speed": 0.2},
     },
     grids={
