@@ -149,10 +149,10 @@ def _gather(state: CondensateMetricState, one: Met, rows: Array, ok: Bool[Array,
 
 
 def _condense(state: CondensateMetricState, one: Met) -> Met:
-    """Returns the layer with its shell in the core. Without a batch in the shell nothing changes."""
+    """Returns the layer with its shell in the core."""
     unit = jnp.where(one.unit > 0, one.unit, jnp.trace(one.shell) / one.shell.shape[0])
     new = one._replace(shell=jnp.zeros_like(one.shell), batches=jnp.zeros(()), core=one.core + one.shell, unit=unit)
-    return jax.tree.map(lambda kept, changed: jnp.where(one.batches > 0, changed, kept), one, _solved(state, new))
+    return _solved(state, new)
 
 
 def _relative(moment: Array, unit: Array) -> Array:
