@@ -138,7 +138,7 @@ _UNLIMITED = {"kept": 1.0, "max_bytes": 0}
 _LIMITED = {**PROJECTOR, "kept": 1.0}
 _LIMITED_OPTIONS = {**PROJECTOR_OPTIONS, "max_bytes": 0}
 CONSOLIDATION_OPTIONS = {"consolidates": False, **PROJECTOR_OPTIONS}
-_METRIC = {"strength": 1.0, "scale": 0.1, "decorrelation": 0.75, "input_decay": 0.999, "anchoring": 1e-3}
+_METRIC = {"strength": 1.0, "scale": 0.1, "decorrelation": 0.75, "input_decay": 0.999, "anchoring": 0.0}
 _MEMORY = {"ridge": 0.01, "radius": 1.0, "linker": 1.0, "mix": 0.0, "shell_rate": 0.0}
 _MEMORY_OPTIONS = {**FEATURE_OPTIONS, "slots": 1, "tension": 0, "own_maps": False}
 
@@ -183,7 +183,7 @@ methods: dict[str, Method] = {
         young=_UNLIMITED,
     ),
     "condensate_metric": Method(
-        "the projector and decorrelation in one inverse, weights kept near where they started",
+        "the projector and decorrelation in one inverse; with anchoring, weights kept near where they started",
         _metric,
         hyperparameters=_METRIC,
         options={"every": 100, "shuffled": False},
