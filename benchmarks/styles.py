@@ -24,7 +24,7 @@ BOUNDS = {"joint": ("black", "--"), "naive": ("#666666", ":")}
 # Methods take the places in turn, so that those of one line differ most. Append only: a place is a colour.
 # Some places are those of methods to come.
 METHODS = (
-    *("ewc", "er", "lwf", "si", "derpp", "condensate"),
+    *("ewc", "er", "lwf", "si", "derpp", "condensate_metric"),
     *("mas", "agem", "icarl", "neurogenesis", "er_ace", "sleep"),
     *("online_ewc", "gdumb", "dgr", "hat", "xdg", "gem"),
     *("packnet", "der", "slda", "owm", "cbp", "homeostasis"),
@@ -38,7 +38,7 @@ METHODS = (
     *("rwalk", "mesu", "l2", "benna_fusi", "dgr_distill", "generative_classifier"),
     *("nearest_class_mean", "streaming_lda", "er_nearest_mean", "separate", "xdg_si"),
     *("condensate_homeostasis", "synaptic_scaling", "ogd", "active_dendrites", "condensate_shell"),
-    *("active_dendrites_si", "activity_rate", "sparsity", "effective_rank", "condensate_metric"),
+    *("active_dendrites_si", "activity_rate", "sparsity", "effective_rank"),
 )
 
 
