@@ -182,7 +182,7 @@ def surprise(
     """
     given = {"ratio": ratio, "margin": margin, "patience": patience}
     decays = {"fast_decay": fast_decay, "slow_decay": slow_decay}
-    bounds = dict.fromkeys(given, "[0, inf)") | dict.fromkeys(decays, "[0, 1]")
+    bounds = dict.fromkeys(given, "[0, inf]") | dict.fromkeys(decays, "[0, 1]")
     core.require_ranges("surprise", given | decays, **bounds)
 
     def init():

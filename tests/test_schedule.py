@@ -200,6 +200,7 @@ def test_surprise_has_patience(gap, patience, expected):
     twice = 0.1 + 3 * ((steps >= 300) & (steps < 310)) + 3 * ((steps >= 300 + gap) & (steps < 310 + gap))
     (at,) = fires(twice, patience=patience)
     assert len(at) == expected and at[0] in range(300, 303)
+    assert fires(twice, margin=float("inf")) == [[]], "never"
     early = 0.1 + 3 * ((steps >= 10) & (steps < 15))  # what comes first is no surprise
     assert fires(early, patience=patience) == [[]] != fires(early, patience=0)
 

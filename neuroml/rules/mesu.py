@@ -123,7 +123,7 @@ def mesu(
     (True, True)
     """
     given = {"samples": samples, "prior": prior, "window": window, "examples": examples}
-    core.require_ranges("mesu", given, **dict.fromkeys(given, "(0, inf)"))
+    core.require_ranges("mesu", given, **dict.fromkeys(given, "(0, inf]"))
     sampling = Sampling(loss, samples, centered)
 
     def init(params):
