@@ -95,7 +95,7 @@ def _metrics(accuracy: np.ndarray) -> dict[str, float | None]:
 
 def _online_metrics(job: Job, steps: np.ndarray) -> dict[str, float]:
     """Returns the metrics of the accuracy of steps [phases, steps], where the suite is about it."""
-    if job.suite.measure != "online_accuracy":
+    if not job.suite.is_online:
         return {}
     found = {name: float(measure(steps)) for name, measure in ONLINE.items()}
     if not (job.suite.injury or job.suite.severed):
@@ -105,7 +105,7 @@ def _online_metrics(job: Job, steps: np.ndarray) -> dict[str, float]:
 
 def _by_task(job: Job, steps: np.ndarray) -> list[float]:
     """Returns the online accuracy of each task, where the suite is about it."""
-    return [float(f"{x:.5g}") for x in np.nanmean(steps, axis=1)] if job.suite.measure == "online_accuracy" else []
+    return [float(f"{x:.5g}") for x in np.nanmean(steps, axis=1)] if job.suite.is_online else []
 
 
 def context_metrics(counts: np.ndarray) -> dict[str, float]:

@@ -52,7 +52,7 @@ def run_job(
 
 def _has_all(record: results.Record, job: Job) -> bool:
     """Says whether a record holds what the suite is about, which is no part of its configuration."""
-    return job.suite.measure != "online_accuracy" or bool(record.get("online_by_task"))
+    return not job.suite.is_online or bool(record.get("online_by_task"))
 
 
 def _require_injury(job: Job, data: Dataset) -> None:

@@ -19,7 +19,7 @@ YOUNG = (
     *("ordered", "interpolation", "examples", "shared_head", "standardized"),
     *("conditioning", "injury", "severed", "injury_at"),
 )
-MEASURES = ("accuracy", "online_accuracy")
+MEASURES = ("accuracy", "online_accuracy", "online_and_final_accuracy")
 # Fields that only some streams and networks read: to set them anywhere else would do nothing.
 _READ = {
     "stream": {
@@ -64,7 +64,9 @@ class Suite:
     learning_rate: float = 1e-3
     samples: int = 1000  # training examples of a task that a consolidation may look at
     evaluation: str = "all"  # "ends": after a task it alone is tested, and all at the end
-    measure: str = "accuracy"  # what the suite is about; "online_accuracy": on each batch before it is learnt
+    # What the suite is about, and what `tune` chooses by: the accuracy at the end; "online_accuracy": on each batch
+    # before it is learnt; "online_and_final_accuracy": the mean of both, learning and keeping.
+    measure: str = "accuracy"
     conditioning: float = 0.0  # decay of the running statistics that normalize every method's inputs; 0: none
     injury: float = 0.0  # share of the neurons between layers that is destroyed before step `injury_at`
     severed: float = 0.0  # share of the synapses that is destroyed then
@@ -96,6 +98,11 @@ class Suite:
             raise UsageError(f"standardized={self.standardized} should be a mean and a deviation above 0.")
         if self.measure not in MEASURES:
             raise unknown("measure", self.measure, MEASURES)
+
+    @property
+    def is_online(self) -> bool:
+        """Says whether the suite is about the accuracy on each batch before it is learnt, alone or among others."""
+        return self.measure != "accuracy"
 
     def given(self, method: str, scenario: str) -> dict[str, Any]:
         """Returns the hyperparameters and options that the suite sets for a method in a scenario."""

@@ -21,7 +21,7 @@ suite = dataclasses.replace(
     tasks=100,
     examples=10_000,
     hidden=(400, 400),
-    measure="online_accuracy",
+    measure="online_and_final_accuracy",
     inspected=500,
     batch_sizes={},
     methods=(
@@ -36,7 +36,7 @@ suite = dataclasses.replace(
     options={
         "homeostasis": {"adapts": False},
         "condensate_homeostasis": {"adapts": False},
-        "condensate_shell": {"adapts": False, "balanced": False},
+        "condensate_shell": {"adapts": False, "core": "condensate_metric"},
     },
     hyperparameters={
         "naive": {"learning_rate": 0.2},

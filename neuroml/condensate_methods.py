@@ -58,8 +58,9 @@ def _anchor(at: Situation, given: Settings):
     return optax.chain(at.optimizer, condensate_anchor(given["strength"], budget=given["budget"]))
 
 
-def _metric(at: Situation, given: Settings):
-    metric = condensate_metric(
+def metric_rule(given: Settings) -> optax.GradientTransformationExtraArgs:
+    """Returns the projector and decorrelation in one inverse, as a method's settings describe them."""
+    return condensate_metric(
         given["strength"],
         scale=given["scale"],
         decorrelation=given["decorrelation"],
@@ -67,7 +68,10 @@ def _metric(at: Situation, given: Settings):
         every=int(given["every"]),
         shuffled=bool(given["shuffled"]),
     )
-    return optax.chain(l2_init(given["anchoring"]), at.optimizer, metric)
+
+
+def _metric(at: Situation, given: Settings):
+    return optax.chain(l2_init(given["anchoring"]), at.optimizer, metric_rule(given))
 
 
 def _head(at: Situation, given: Settings) -> Learner:
@@ -138,7 +142,8 @@ _UNLIMITED = {"kept": 1.0, "max_bytes": 0}
 _LIMITED = {**PROJECTOR, "kept": 1.0}
 _LIMITED_OPTIONS = {**PROJECTOR_OPTIONS, "max_bytes": 0}
 CONSOLIDATION_OPTIONS = {"consolidates": False, **PROJECTOR_OPTIONS}
-_METRIC = {"strength": 1.0, "scale": 0.1, "decorrelation": 0.75, "input_decay": 0.999, "anchoring": 0.0}
+METRIC = {"decorrelation": 0.75}
+_METRIC = {"strength": 1.0, "scale": 0.1, **METRIC, "input_decay": 0.999, "anchoring": 0.0}
 _MEMORY = {"ridge": 0.01, "radius": 1.0, "linker": 1.0, "mix": 0.0, "shell_rate": 0.0}
 _MEMORY_OPTIONS = {**FEATURE_OPTIONS, "slots": 1, "tension": 0, "own_maps": False}
 

@@ -6,7 +6,7 @@ import jax
 import optax
 
 from neuroml import adaptation, wiring
-from neuroml.condensate_methods import PROJECTOR, PROJECTOR_OPTIONS, projector_rule
+from neuroml.condensate_methods import METRIC, PROJECTOR, PROJECTOR_OPTIONS, metric_rule, projector_rule
 from neuroml.conditioned import conditioned
 from neuroml.errors import unknown
 from neuroml.learner import Learner, Task, make_learner
@@ -111,13 +111,21 @@ def _homeostasis(at: Situation, given: Settings) -> Learner:
     return _adapting(at, given, _balanced(at, given, last))
 
 
-def _protection(given: Settings) -> optax.GradientTransformationExtraArgs:
-    """The projector, whose strength has a name of its own beside that of decorrelation."""
-    return projector_rule({**given, "strength": given["protection"]})
+def _protection(given: Settings) -> Settings:
+    """The settings of what protects, whose strength has a name of its own beside that of decorrelation."""
+    return {**given, "strength": given["protection"]}
 
 
 def _protected(at: Situation, given: Settings) -> Callable[[Task], Learner]:
-    return _balanced(at, given, _protection(given))
+    return _balanced(at, given, projector_rule(_protection(given)))
+
+
+def _in_one_metric(at: Situation, given: Settings) -> Callable[[Task], Learner]:
+    chain = optax.chain(at.optimizer, metric_rule(_protection(given)))
+    return lambda task: make_learner(task, chain, activity=True)
+
+
+CORES = {"condensate_homeostasis": _protected, "condensate_metric": _in_one_metric}
 
 
 def _condensate_homeostasis(at: Situation, given: Settings) -> Learner:
@@ -125,8 +133,9 @@ def _condensate_homeostasis(at: Situation, given: Settings) -> Learner:
 
 
 def _condensate_shell(at: Situation, given: Settings) -> Learner:
-    plain = optax.chain(at.optimizer, _protection(given))
-    core = _protected(at, given) if given["balanced"] else lambda task: make_learner(task, plain, activity=True)
+    if given["core"] not in CORES:
+        raise unknown("core", given["core"], CORES)
+    core = CORES[given["core"]](at, given)
     shell = _balanced(at, given, optax.scale(given["speed"]))
     return _adapting(at, given, lambda task: shelled(core(task), shell(task), start=given["start"]))
 
@@ -223,10 +232,10 @@ methods: dict[str, Method] = {
     "condensate_shell": Method(
         "a core that keeps, in a shell that protects nothing and answers what comes next",
         learner=_condensate_shell,
-        hyperparameters={**_SET_POINTS, "protection": 1.0, "speed": 1.0, **_PROJECTOR},
-        options={**_OPTIONS, "start": "itself", "balanced": True, **PROJECTOR_OPTIONS},
+        hyperparameters={**_SET_POINTS, "protection": 1.0, "speed": 1.0, **_PROJECTOR, **METRIC},
+        options={**_OPTIONS, "start": "itself", "core": "condensate_homeostasis", **PROJECTOR_OPTIONS},
         boundaries=always,
         conditions=_adapts,
-        young={"balanced": True, **_CONTROLS},
+        young={"core": "condensate_homeostasis", **METRIC, **_CONTROLS},
     ),
 }

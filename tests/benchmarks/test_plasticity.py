@@ -167,6 +167,25 @@ def test_a_shell_learns_as_homeostasis_does_and_its_core_keeps_what_condensates_
     assert online[steps:] != alone["loss_curve"][steps:]  # its third task begins with what the core kept of the second
 
 
+@pytest.mark.parametrize("core", ["condensate_homeostasis", "condensate_metric"])
+def test_a_core_is_what_the_method_of_its_name_is(core):
+    plain = {"adapts": False, "every": 2}
+    own = plain if core == "condensate_homeostasis" else {"every": 2}
+    one = dataclasses.replace(
+        SMALL,
+        options={"condensate_shell": {**plain, "core": core}, core: own},
+        hyperparameters={name: {"input_decay": 0.5} for name in ("condensate_shell", core)},
+    )
+    mine, other = (records(name, one)[0]["accuracy"] for name in ("condensate_shell", core))
+    assert mine == other
+
+
+def test_a_core_that_is_not_known_is_named():
+    one = dataclasses.replace(SMALL, options={"condensate_shell": {"core": "condensate"}})
+    with pytest.raises(UsageError, match="'condensate'.*condensate_homeostasis, condensate_metric"):
+        records("condensate_shell", one)
+
+
 def test_a_young_hyperparameter_is_part_of_the_identity_only_where_it_is_set():
     job = lambda bound: Job(suite.change(SMALL, {"homeostasis.bound": bound}, methods), "domain", "homeostasis")
     assert "bound" not in job(methods["homeostasis"].young["bound"]).config["hyperparameters"]
@@ -236,6 +255,8 @@ def test_all_suites_of_plasticity_know_their_methods_and_are_about_online_accura
     for name in (*STREAMS, "label_permuted_cifar10", "random_label_mnist_long", "online_permuted_mnist_reduced"):
         one = suite.load(name)
         assert one.measure == "online_accuracy" and set(one.methods) <= set(methods)
+    both = suite.load("permuted_mnist_100_short")
+    assert both.is_online and both.measure == "online_and_final_accuracy" and not suite.load("split_mnist").is_online
 
 
 def test_the_raster_shows_every_replacement():

@@ -64,11 +64,11 @@ def test_trials_are_written_while_no_one_else_may(tmp_path, monkeypatch):
 NAN = math.nan
 
 
-def tuned(monkeypatch, tmp_path, online, diverged, measure="online_accuracy"):
-    """The row and the table of two values and one seed, of which `online` [2, phases, steps] is told."""
+def tuned(monkeypatch, tmp_path, online, diverged, measure="online_accuracy", final=(1.0, 1.0)):
+    """The row and the table of two values and one seed, of which `online` [2, phases, steps] and `final` are told."""
     found = types.SimpleNamespace(
         online_accuracy=np.array(online, float)[:, None],
-        accuracy=np.ones((2, 1, 1, 1)),
+        accuracy=np.reshape(final, (2, 1, 1, 1)),
         diverged=np.array([[[0 if bad else -1, 0]] for bad in diverged]),
     )
     monkeypatch.setattr(tuning, "run", lambda *_, **__: found)
@@ -90,6 +90,12 @@ def test_nothing_is_chosen_where_all_diverged(tmp_path, monkeypatch):
     assert "0.1: diverged, 0.2: diverged; nothing chosen" in text and "**" not in text
     row, text = tuned(monkeypatch, tmp_path, np.ones((2, 1, 1)), [True, False])
     assert row["accuracy"] == [None, 1.0] and row["chosen"] == 0.2 and "nothing chosen" not in text
+
+
+def test_learning_and_keeping_count_in_equal_parts(tmp_path, monkeypatch):
+    online, measure = [[[0.5, 0.5], [0.5, NAN]], [[0.8, 0.8], [0.8, NAN]]], "online_and_final_accuracy"
+    row, _ = tuned(monkeypatch, tmp_path, online, [False, False], measure, final=(1.0, 0.5))
+    assert row["accuracy"] == [pytest.approx(0.75), pytest.approx(0.65)] and row["chosen"] == 0.1
 
 
 def test_a_method_without_online_accuracy_is_not_chosen_by_it(tmp_path, monkeypatch):
