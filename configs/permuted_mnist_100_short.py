@@ -40,13 +40,12 @@ suite = dataclasses.replace(
     },
     hyperparameters={
         "naive": {"learning_rate": 0.2},
-        "condensate_projector": {"learning_rate": 0.3, "scale": 2.0},
+        "condensate_projector": {"learning_rate": 0.6, "scale": 2.0},
         "homeostasis": {"anchoring": 0.001},
         "condensate_homeostasis": {"learning_rate": 0.3, "anchoring": 0.001, "scale": 0.6},
-        "condensate_metric": {"learning_rate": 0.3, "scale": 2.0},
-        # A core that is the projector, as its earlier trials had chosen it, and a shell that takes the steps of
-        # homeostasis: no trials of its own.
-        "condensate_shell": {"learning_rate": 0.5, "anchoring": 0.001, "scale": 0.6, "speed": 0.2},
+        "condensate_metric": {"learning_rate": 0.6, "scale": 2.0},
+        # A core that is condensate_metric, and a shell that takes the steps of homeostasis (.1): no trials of its own.
+        "condensate_shell": {"learning_rate": 0.6, "anchoring": 0.001, "scale": 2.0, "speed": 1 / 6},
     },
     grids={
         "naive": {"learning_rate": (0.03, 0.1, 0.2, 0.3)},
