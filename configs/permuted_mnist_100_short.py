@@ -45,7 +45,7 @@ suite = dataclasses.replace(
         "condensate_homeostasis": {"learning_rate": 0.3, "anchoring": 0.001, "scale": 0.6},
         "condensate_metric": {"learning_rate": 0.6, "scale": 2.0},
         # A core that is condensate_metric, and a shell that takes the steps of homeostasis (.1): no trials of its own.
-        "condensate_shell": {"learning_rate": 0.6, "anchoring": 0.001, "scale": 2.0, "speed": 1 / 6},
+        "condensate_shell": {"learning_rate": 0.6, "anchoring": 0.001, "scale": 2.0, "speed": 0.1667},
     },
     grids={
         "naive": {"learning_rate": (0.03, 0.1, 0.2, 0.3)},
