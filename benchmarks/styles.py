@@ -37,7 +37,7 @@ METHODS = (
     *("fixed", "growth", "none", "random_rebirth", "schwann", "nanotube"),
     *("rwalk", "mesu", "l2", "benna_fusi", "dgr_distill", "generative_classifier"),
     *("nearest_class_mean", "streaming_lda", "er_nearest_mean", "separate", "xdg_si"),
-    *("condensate_homeostasis", "synaptic_scaling", "ogd", "active_dendrites", "condensate_shell"),
+    *("condensate_homeostasis", "synaptic_scaling", "k_winners", "active_dendrites", "condensate_shell"),
     *("active_dendrites_si", "activity_rate", "sparsity", "effective_rank"),
 )
 

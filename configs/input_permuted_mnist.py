@@ -54,6 +54,7 @@ suite = Suite(
         "surprise_rate",
         "activity_rate",
         "sparsity",
+        "k_winners",
         "homeostasis",
     ),
     seeds=20,
@@ -165,6 +166,10 @@ suite = Suite(
         "sparsity": {
             "learning_rate": (0.003, 0.003, 0.003, 0.01, 0.01, 0.01),
             "strength": (0.001, 0.01, 0.1, 0.001, 0.01, 0.1),
+        },
+        "k_winners": {
+            "learning_rate": (0.003, 0.003, 0.003, 0.01, 0.01, 0.01),
+            "winners": (0.1, 0.3, 1.0, 0.1, 0.3, 1.0),
         },
         "homeostasis": {
             "learning_rate": (0.003, 0.003, 0.005, 0.005, 0.005, 0.01),

@@ -1,9 +1,10 @@
-"""The methods of the benchmarks whose neurons have dendrites."""
+"""The methods of the benchmarks whose neurons gate their answers: dendrites that know a context, or competition."""
 
 import math
 
 import optax
 
+from neuroml.competing import competing
 from neuroml.dendrites import DENDRITES, dendritic
 from neuroml.learner import Learner
 from neuroml.method import Method, Settings, Situation, always
@@ -27,6 +28,11 @@ def _dendrites_si(at: Situation, given: Settings) -> Learner:
     return _made(at, given, optax.chain(held, at.optimizer))
 
 
+def _k_winners(at: Situation, given: Settings) -> Learner:
+    own = {name: given[name] for name in ("winners", "strength", "decay")}
+    return competing(at.task, at.optimizer, **own, shuffled=bool(given["shuffled"]))
+
+
 _NUMBERS = {"radius": 0.3, "spread": 1.0}
 _OPTIONS = {"contexts": 20, "segments": 1, "winners_percent": 5}
 _LIMITS = {"radius": (0.0, math.inf)}
@@ -46,5 +52,12 @@ methods: dict[str, Method] = {
         options=_OPTIONS,
         boundaries=always,
         limits=_LIMITS,
+    ),
+    "k_winners": Method(
+        "few neurons of a layer answer, and those that won of late win more easily",
+        learner=_k_winners,
+        hyperparameters={"winners": 0.3, "strength": 0.1, "decay": 0.99},
+        options={"shuffled": False},
+        limits={"winners": (0.0, math.nextafter(1.0, 2.0))},  # 1 is inert, and allowed
     ),
 }

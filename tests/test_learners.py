@@ -35,6 +35,7 @@ ROWS = {
     "separate": (TASK, {}),
     "xdg": (TASK, {}),
     "active_dendrites_si": ({}, {"contexts": 3, "segments": 2, "winners_percent": 50}),
+    "k_winners": ({}, {}),
     "hat": (TASK, {}),
     "packnet": (TASK, {}),
 }

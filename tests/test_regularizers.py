@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import neuroml
-from neuroml import regularizers
+from neuroml import regularizers, units
 from neuroml.errors import UsageError
 
 KEY = jax.random.key(0)
@@ -89,6 +89,17 @@ def test_what_cannot_be_measured_raises(name):
         ALL[name](ACTIVITY, layers=[])
     with pytest.raises(UsageError, match=r"give layers=\['head'\]"):
         ALL[name](ACTIVITY, layers="head")
+
+
+def test_the_control_pushes_each_neuron_by_how_far_another_is_off():
+    rows = PATHS["layers/0"]
+    measure = lambda shuffled: jax.value_and_grad(lambda h: regularizers.activity_rate(h, 0.3, shuffled=shuffled))(rows)
+    (value, gradient), (same, other) = measure(False), measure(True)
+    assert value == pytest.approx(same)
+    rates = np.abs(rows).mean(0)
+    away = np.asarray(units.in_order(jnp.asarray(rates - 0.3), True))
+    np.testing.assert_allclose(other, 2 * away * np.sign(rows) / rows.size, rtol=1e-4)
+    assert not np.allclose(gradient, other, rtol=0.1)
 
 
 def test_a_negative_mean_answer_is_no_target():

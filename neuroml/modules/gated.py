@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from neuroml import slots, units
@@ -17,7 +18,7 @@ class Trace(nnx.Variable):
     """What a layer keeps of what it met: no `nnx.Param`, so that optimizers leave it alone."""
 
 
-def winning(scores: Float[Array, "*batch size"], winners: int) -> Bool[Array, "*batch size"]:
+def winning(scores: Float[Array, "*batch size"], winners: ArrayLike) -> Bool[Array, "*batch size"]:
     """Returns which entries are among the `winners` largest of their row: exactly that many, the first of equals.
 
     Scores are compared in float32, and what is no number wins last. The smallest winner is found by bisection over the
@@ -42,6 +43,21 @@ def winning(scores: Float[Array, "*batch size"], winners: int) -> Bool[Array, "*
     smallest, _ = jax.lax.fori_loop(0, 32, halve, tuple(ends))
     above, equal = level > smallest, level == smallest
     return above | (equal & (jnp.cumsum(equal, axis=-1) <= winners - count(above)))
+
+
+def excited(
+    x: Float[Array, "*batch size"], excitability: Float[Array, " size"], strength: ArrayLike, shuffled: bool
+) -> Float[Array, "*batch size"]:
+    """Returns by what units compete: their answers, and how excitable they are or, as a control, others are."""
+    return jax.lax.stop_gradient(x) + strength * units.in_order(excitability, shuffled)
+
+
+def recent(
+    excitability: Float[Array, " size"], x: Float[Array, "*batch size"], winners: ArrayLike, decay: ArrayLike
+) -> Float[Array, " size"]:
+    """Returns the excitability after units have met a batch in which they answer x."""
+    driven = winning(jax.lax.stop_gradient(x), winners) & (x != 0)  # of equal zeros the first would win
+    return decay * excitability + (1 - decay) * driven.reshape(-1, x.shape[-1]).mean(0)
 
 
 class KWinners(nnx.Module):
@@ -103,15 +119,12 @@ class KWinners(nnx.Module):
             raise UsageError(f"KWinners of size {self.size} needs as many features, not an x of shape {x.shape}.")
         won = self.won(x)
         if update and not self.use_running_average and x.size:
-            driven = winning(jax.lax.stop_gradient(x), self.winners) & (x != 0)  # of equal zeros the first would win
-            share = driven.reshape(-1, self.size).mean(0)
-            self.excitability[...] = self.decay * self.excitability[...] + (1 - self.decay) * share
+            self.excitability[...] = recent(self.excitability[...], x, self.winners, self.decay)
         return jnp.where(won, x, 0)
 
     def won(self, x: Float[Array, "*batch size"]) -> Bool[Array, "*batch size"]:
         """Returns which units win."""
-        excitability = units.in_order(self.excitability[...], self.shuffled)
-        return winning(jax.lax.stop_gradient(x) + self.strength * excitability, self.winners)
+        return winning(excited(x, self.excitability[...], self.strength, self.shuffled), self.winners)
 
 
 class ActiveDendrites(nnx.Module):
