@@ -66,6 +66,7 @@ LAYERS = [
     {"learner"},
     {"recall", "conditioned", "contexts", "inferring", "method", "interventions", "shell"},
     {
+        "competing",
         "dendrites",
         "neurogenesis",
         "feature_settings",

@@ -57,7 +57,7 @@ def recent(
 ) -> Float[Array, " size"]:
     """Returns the excitability after units have met a batch in which they answer x."""
     driven = winning(jax.lax.stop_gradient(x), winners) & (x != 0)  # of equal zeros the first would win
-    return decay * excitability + (1 - decay) * driven.reshape(-1, x.shape[-1]).mean(0)
+    return jnp.asarray(decay) * excitability + (1 - decay) * driven.reshape(-1, x.shape[-1]).mean(0)
 
 
 class KWinners(nnx.Module):
