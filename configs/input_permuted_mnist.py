@@ -83,6 +83,7 @@ suite = Suite(
         "surprise_rate": {"learning_rate": 0.003, "strength": 0.3},
         "activity_rate": {"learning_rate": 0.003, "strength": 1.0},
         "sparsity": {"learning_rate": 0.003, "strength": 0.01},
+        "k_winners": {"learning_rate": 0.003, "winners": 1.0},
     },
     grids={
         "sgd": {"learning_rate": (0.001, 0.002, 0.003, 0.005, 0.007, 0.01)},
