@@ -1,0 +1,56 @@
+"""Split MNIST in one pass, class-incremental: what condensates and homeostasis do alone, and together.
+
+    python -m benchmarks run split_mnist_stability
+
+Five tasks of two digits, one head, nobody says which task it is, MLP 784-400-400-10, batches of 32, plain SGD, every
+image once, as in `split_mnist_one_pass`, and all settings chosen by learning and keeping in equal parts: the mean of
+online accuracy (on each batch before it is learnt) and accuracy on all digits at the end.
+
+One seed takes .1 to 2 minutes on one CPU core. To expect, in %, online and at the end: see the table in
+`paper_repro/plasticity`.
+"""
+
+import dataclasses
+
+from configs.split_mnist_one_pass import suite as one_pass
+
+suite = dataclasses.replace(
+    one_pass,
+    name="split_mnist_stability",
+    summary="MNIST, 5 tasks x 2 digits, one pass, to be learnt and kept",
+    measure="online_and_final_accuracy",
+    methods=(
+        "naive",
+        "condensate_projector",
+        "homeostasis",
+        "condensate_homeostasis",
+        "condensate_metric",
+        "condensate_shell",
+    ),
+    hyperparameters={},
+    options={
+        "homeostasis": {"adapts": False},
+        "condensate_homeostasis": {"adapts": False},
+        "condensate_shell": {"adapts": False},
+    },
+    batch_sizes={},
+    grids={
+        "naive": {"learning_rate": (0.003, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3)},
+        "condensate_projector": {
+            "learning_rate": (0.03, 0.03, 0.03, 0.03, 0.1, 0.1, 0.1, 0.1),
+            "scale": (0.1, 0.3, 1.0, 3.0, 0.1, 0.3, 1.0, 3.0),
+        },
+        "homeostasis": {
+            "learning_rate": (0.01, 0.01, 0.03, 0.03, 0.1, 0.1, 0.3, 0.3),
+            "anchoring": (0.001, 0.01, 0.001, 0.01, 0.001, 0.01, 0.001, 0.01),
+        },
+        "condensate_homeostasis": {
+            "learning_rate": (0.03, 0.03, 0.03, 0.03, 0.1, 0.1, 0.1, 0.1),
+            "scale": (0.1, 0.3, 1.0, 3.0, 0.1, 0.3, 1.0, 3.0),
+        },
+        "condensate_metric": {
+            "learning_rate": (0.03, 0.03, 0.03, 0.03, 0.1, 0.1, 0.1, 0.1),
+            "scale": (0.1, 0.3, 1.0, 3.0, 0.1, 0.3, 1.0, 3.0),
+        },
+    },
+)
