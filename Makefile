@@ -22,6 +22,7 @@ tables: $(VENV)/.installed-cli
 	for claim in condensates growth plasticity repair; do $(BIN)/python -m benchmarks table paper_repro/$$claim/results \
 		--readme paper_repro/$$claim/README.md || exit 1; done
 	$(BIN)/python -m paper_repro.plasticity.leads
+	$(BIN)/python -m paper_repro.plasticity.together
 
 # One environment; the development extras contain those of the command line.
 $(VENV)/.installed-%: pyproject.toml

@@ -17,17 +17,12 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
+from neuroml import core
 from neuroml.errors import UsageError
 
 FAR = jnp.inf
 
-_SHARE = (lambda value: 0 <= value <= 1, "from 0 to 1")
-_LIMITS = {
-    "radius": (lambda value: value >= 0, "at least 0"),
-    "mobility": _SHARE,
-    "linker": (lambda value: value > 0, "above 0"),
-    "share": _SHARE,
-}
+_RANGES = {"radius": "[0, inf]", "mobility": "[0, 1]", "linker": "(0, inf]", "share": "[0, 1]"}
 
 
 class Slots(NamedTuple):
@@ -45,18 +40,15 @@ class Slots(NamedTuple):
 
 
 def check(**numbers: Any) -> None:
-    """Raises `UsageError` for a plain number outside what `radius`, `mobility`, `linker` or `share` can be.
+    """Raises `UsageError` for a number outside what `radius`, `mobility`, `linker` or `share` can be.
 
     >>> check(radius=float("inf"), mobility=0.5)
     >>> check(mobility=7)
     Traceback (most recent call last):
     ...
-    neuroml.errors.UsageError: mobility=7 must be from 0 to 1.
+    neuroml.errors.UsageError: a slot needs a `mobility` in [0, 1], but mobility=7.
     """
-    for name, value in numbers.items():
-        within, words = _LIMITS[name]
-        if isinstance(value, float | int) and not within(value):
-            raise UsageError(f"{name}={value} must be {words}.")
+    core.require_ranges("a slot", numbers, **{name: _RANGES[name] for name in numbers})
 
 
 def empty(slots: int, keys: int, values: int) -> Slots:

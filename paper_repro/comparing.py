@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.groups import Key, grouped
 from benchmarks.results import Record
-from benchmarks.statistics import paired
+from benchmarks.statistics import Comparison, paired
 from benchmarks.summaries import metric
 from neuroml.errors import DataError
 
@@ -49,6 +49,16 @@ def compared(ours: Mapping[int, float | None], theirs: Mapping[int, float | None
         return None
     spread = f"[{it.low:.2f}, {it.high:.2f}], p = {it.p_value:.3f}"
     return f"{it.difference:.2f} {spread}, {len(used)} of {len(common)} seeds"
+
+
+def in_points(it: Comparison) -> str:
+    """Returns a difference with its interval, if it has one.
+
+    >>> in_points(paired({0: 3.0, 1: 4.0}, {0: 1.0, 1: 3.0})), in_points(paired({0: 1.0}, {0: 1.0004}))
+    ('1.50 [-4.85, 7.85]', '0.00')
+    """
+    text = lambda number: f"{round(number, 2) + 0.0:.2f}"  # no minus before nothing
+    return text(it.difference) + ("" if math.isnan(it.low) else f" [{text(it.low)}, {text(it.high)}]")
 
 
 def report(home: Path, names: Iterable[str], lines: Callable[[Path], Iterable[str]]) -> None:

@@ -23,7 +23,7 @@ from paper_repro.growth import composed, course, front, ridges, zeros
 from paper_repro.growth import raster as growth_raster
 from paper_repro.plasticity import ablation as plasticity_ablation
 from paper_repro.plasticity import compare as plasticity_compare
-from paper_repro.plasticity import leads, raster, speed
+from paper_repro.plasticity import leads, raster, speed, together
 from paper_repro.repair import curves, trials, with_condensates, without_copies
 
 SEEDED = (ablation, frontier, phase_diagram, plasticity_ablation, curves, ridges, zeros, composed)
@@ -175,6 +175,31 @@ def test_the_lead_is_that_on_the_best_rival_over_all_tasks_and_in_the_first_and_
     )
     ahead = [found[name].split(" [")[0] for name in ("ahead of the best rival", "first tenth", "last tenth")]
     assert ahead == ["-0.22", "9.60", "-5.40"] and found["seeds"] == "2"
+
+
+def test_both_together_stand_against_each_alone_on_the_seeds_that_both_finished(tmp_path, monkeypatch):
+    named = {"condensate_projector": (0.7, 0.8), "homeostasis": (0.3, 0.9), "condensate_shell": (0.72, 0.9)}
+    metrics = lambda seed, kept, learnt: {"accuracy": kept + 0.01 * seed, "online_accuracy": learnt + 0.02 * seed}
+    rows = [record(name, seed) | {"metrics": metrics(seed, *both)} for name, both in named.items() for seed in range(3)]
+    rows += [record("condensate_homeostasis", seed, diverged=LOST if seed else None) for seed in range(3)]
+    rows[-3]["metrics"] = metrics(0, 0.75, 0.85)
+    found = {cells[1]: dict(zip(together.HEADER, cells, strict=True)) for cells in rows_of(tmp_path, rows)}
+    assert list(found) == [
+        "condensates alone",
+        "homeostasis alone",
+        "both, one after the other",
+        "both, in two networks",
+    ]
+    online, kept = together.HEADER[4:6]
+    shell, product = found["both, in two networks"], found["both, one after the other"]
+    assert (shell["online"], shell["at the end"]) == ("92.0", "73.0")
+    assert (shell[online], shell[kept]) == ("0.00 [0.00, 0.00]", "2.00 [2.00, 2.00]") and shell["seeds"] == "3"
+    assert (product[online], product[kept], product["seeds"]) == ("-5.00", "5.00", "1, 2 diverged")
+    assert found["homeostasis alone"][online] == found["condensates alone"][kept] == "–"
+
+
+def rows_of(folder, rows):
+    return together.rows_of("a stream", write(folder / "a.jsonl", rows))
 
 
 def test_zeros_runs_only_what_its_file_lacks_and_all_of_it_for_another_number_of_seeds(tmp_path, monkeypatch):

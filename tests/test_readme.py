@@ -8,7 +8,7 @@ import pytest
 from benchmarks import suite, tables
 from neuroml.methods import methods
 from paper_repro import checking, claims
-from paper_repro.plasticity import leads
+from paper_repro.plasticity import leads, together
 
 # One process, so that what takes long is made once.
 pytestmark = pytest.mark.xdist_group("readme")
@@ -59,6 +59,10 @@ def test_the_tables_of_the_reproductions_are_those_of_their_result_files(folder)
 
 def test_the_leads_of_homeostasis_are_those_of_the_result_files():
     assert not tables.stale(leads.PAGE, {"leads": leads.table()}), "run `make tables`"
+
+
+def test_the_table_of_both_together_is_that_of_the_result_files():
+    assert not tables.stale(together.PAGE, {"together": together.table()}), "run `make tables`"
 
 
 @pytest.mark.parametrize("name", re.findall(r"<!-- results:(\S+) -->", README))

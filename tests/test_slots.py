@@ -247,7 +247,7 @@ def test_examples_that_do_not_split_into_groups(nucleus):
     ],
 )
 def test_numbers_that_mean_nothing(wrong):
-    with pytest.raises(UsageError, match="must be"):
+    with pytest.raises(UsageError, match=r"a slot needs a `\w+` in"):
         wrong()
 
 

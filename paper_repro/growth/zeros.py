@@ -45,6 +45,7 @@ def silenced(network: neuroml.Network, populations: Sequence[str]) -> neuroml.Ne
     """Returns the network in which the second half of some populations hands on nothing at the start."""
 
     def init(key):
+        assert network.wiring is not None  # a `neuroml.mlp` has one
         params, state = network.init(key)
         found = units.find(network.wiring(params), params)
         first = lambda size: (jnp.arange(size) < math.ceil(size / 2)).astype(jnp.float32)

@@ -18,7 +18,7 @@ from benchmarks import suite, tables
 from benchmarks.groups import Groups, against_suite
 from benchmarks.results import Record
 from benchmarks.statistics import paired
-from paper_repro import scripts
+from paper_repro import comparing, scripts
 from paper_repro.plasticity.compare import HOME, STREAMS, Stream, groups_in
 
 PAGE = Path(__file__).parent / "README.md"
@@ -71,8 +71,8 @@ def _mean(group: list[Record]) -> float:
 
 def _ahead(ours: list[Record], theirs: list[Record], part: slice) -> str:
     """Returns the paired difference over a part of the tasks."""
-    it = paired(*({record["seed"]: _online(record, part) for record in group} for group in (ours, theirs)))
-    return f"{it.difference:.2f}" + ("" if it.low != it.low else f" [{it.low:.2f}, {it.high:.2f}]")
+    of = lambda group: {record["seed"]: _online(record, part) for record in group}
+    return comparing.in_points(paired(of(ours), of(theirs)))
 
 
 def _inputs(record: Record) -> str:

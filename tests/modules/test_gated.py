@@ -313,7 +313,7 @@ def test_dendrites_that_cannot_be_raise():
     with pytest.raises(UsageError, match="contexts=0"):
         dendritic(contexts=0)
     for number in ({"radius": -1.0}, {"mobility": 7.0}):
-        with pytest.raises(UsageError, match="must be"):
+        with pytest.raises(UsageError, match=r"a slot needs a `\w+` in"):
             dendritic(**number)
     with pytest.raises(UsageError, match="10 examples do not split into groups of nucleus=4"):
         dendritic(nucleus=4)(X[0])
