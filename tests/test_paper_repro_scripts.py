@@ -28,7 +28,7 @@ from paper_repro.repair import curves, trials, with_condensates, without_copies
 
 SEEDED = (ablation, frontier, phase_diagram, plasticity_ablation, curves, ridges, zeros, composed)
 SEEDED = (*SEEDED, without_copies, with_condensates)
-WRITING = (*SEEDED, raster, speed, growth_raster, front, course, trials, angles)
+WRITING = (*SEEDED, raster, speed, together, growth_raster, front, course, trials, angles)
 
 
 @pytest.fixture
@@ -199,7 +199,10 @@ def test_both_together_stand_against_each_alone_on_the_seeds_that_both_finished(
 
 
 def rows_of(folder, rows):
-    return together.rows_of("a stream", write(folder / "a.jsonl", rows))
+    groups = together.own_groups(write(folder / "a.jsonl", rows))
+    together.picture(folder / "a.png", {"a stream": groups, "again": groups})
+    assert (folder / "a.png").stat().st_size > 10_000
+    return together.rows_of("a stream", groups)
 
 
 def test_zeros_runs_only_what_its_file_lacks_and_all_of_it_for_another_number_of_seeds(tmp_path, monkeypatch):

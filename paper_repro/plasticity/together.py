@@ -1,23 +1,29 @@
 """Condensates and homeostasis, alone and together: learning and keeping in one table of both streams.
 
-    python -m paper_repro.plasticity.together
+    python -m paper_repro.plasticity.together [--out paper_repro/plasticity/results]
 
-Puts the table into `README.md`, between `<!-- results:together -->` and its end. Every method has the settings of its
-suite. Differences are paired over the same seeds, in points, with 95 % intervals: in online accuracy from homeostasis
-alone, in accuracy at the end from condensates alone. Seeds that diverged are left out, and counted.
+Puts the table into `README.md`, between `<!-- results:together -->` and its end, and draws `together.png`: means over
+seeds with 95 % intervals. Every method has the settings of its suite. Differences are paired over the same seeds, in
+points, with 95 % intervals: in online accuracy from homeostasis alone, in accuracy at the end from condensates alone.
+Seeds that diverged are left out, and counted.
 """
 
-import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks import tables
-from benchmarks.groups import against_suite
+from benchmarks.canvas import canvas
+from benchmarks.groups import Groups, against_suite
 from benchmarks.results import Record
-from benchmarks.statistics import paired
+from benchmarks.statistics import Interval, mean_interval, paired
+from benchmarks.styles import Style, apart, method_style
 from paper_repro import comparing, scripts
 from paper_repro.plasticity.compare import HOME, groups_in
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 PAGE = Path(__file__).parent / "README.md"
 STREAMS: Mapping[str, str] = {
@@ -40,7 +46,7 @@ HEADER = (*HEADER, "at the end, ahead of condensates alone", "MB", "seeds")
 def table(streams: Mapping[str, str] = STREAMS) -> str:
     """Returns the table."""
     rows = [HEADER, [":--", ":--"] + ["--:"] * (len(HEADER) - 2)]
-    rows += [cells for title, name in streams.items() for cells in rows_of(title, HOME / name)]
+    rows += [cells for title, name in streams.items() for cells in rows_of(title, own_groups(HOME / name))]
     caption = (
         "Online accuracy and accuracy on all tasks at the end in %; differences on the same seeds, in points [95 %]. "
         "Every method at the settings of its suite."
@@ -48,40 +54,71 @@ def table(streams: Mapping[str, str] = STREAMS) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in rows) + f"\n\n*{caption}*"
 
 
-def rows_of(title: str, path: Path) -> list[list[str]]:
-    """Returns the cells of each method of a stream."""
+def own_groups(path: Path) -> Groups:
+    """Returns the records of each method at the settings of its suite."""
     groups = {against_suite(label, group[0], terse=True): group for label, group in groups_in(path).items()}
-    return [[title, *_row(name, groups)] for name in NAMES if name in groups]
+    return {name: groups[name] for name in NAMES if name in groups}
 
 
-def _row(name: str, groups: Mapping[str, list[Record]]) -> list[str]:
+def rows_of(title: str, groups: Groups) -> list[list[str]]:
+    """Returns the cells of each method of a stream."""
+    return [[title, *_row(name, groups)] for name in groups]
+
+
+def _row(name: str, groups: Groups) -> list[str]:
     group = groups[name]
     lost = sum(bool(record.get("diverged")) for record in group)
-    means = [f"{_mean(group, metric):.1f}" for metric, _ in (LEARNING, KEEPING)]
+    means = [f"{_mean(group, metric).mean:.1f}" for metric, _ in (LEARNING, KEEPING)]
     ahead = [_ahead(name, groups, *one) for one in (LEARNING, KEEPING)]
     seeds = f"{len(group) - lost}" + (f", {lost} diverged" if lost else "")
     return [NAMES[name], *means, *ahead, f"{group[0]['bytes'] / 1e6:.1f}", seeds]
 
 
-def _mean(group: Sequence[Record], metric: str) -> float:
-    return statistics.fmean(value for value in comparing.values(group, metric).values() if value is not None)
+def _mean(group: Sequence[Record], metric: str) -> Interval:
+    return mean_interval(value for value in comparing.values(group, metric).values() if value is not None)
 
 
-def _ahead(name: str, groups: Mapping[str, list[Record]], metric: str, alone: str) -> str:
+def _ahead(name: str, groups: Groups, metric: str, alone: str) -> str:
     if name == alone:
         return "–"
     return comparing.in_points(paired(comparing.values(groups[name], metric), comparing.values(groups[alone], metric)))
 
 
-def work() -> None:
-    """Prints the table, and puts it into the page."""
+def draw(axes: "Axes", groups: Groups, styles: Mapping[str, Style]) -> None:
+    """Draws a point with intervals for each method: learning to the right, keeping upwards."""
+    for name, group in groups.items():
+        online, kept = (_mean(group, metric) for metric, _ in (LEARNING, KEEPING))
+        spread = {"xerr": online.half_width, "yerr": kept.half_width, "elinewidth": 0.8, "capsize": 2}
+        axes.errorbar(online.mean, kept.mean, **spread, **styles[name])
+    axes.set(xlabel="online accuracy (%)")
+    axes.grid(axis="x")
+
+
+def picture(path: Path, panels: Mapping[str, Groups]) -> None:
+    """Draws a panel for each stream."""
+    styles: dict[str, Style] = {}
+    for name in [name for name in NAMES if any(name in groups for groups in panels.values())]:
+        own = method_style(name)
+        look = {"label": NAMES[name], "linestyle": "", "marker": own["marker"] or "o"}  # points: nothing to join
+        styles[name] = apart(own | look, styles.values())
+    with canvas(path, 6.0, 2.6, styles.values()) as figure:
+        axes = figure.subplots(1, len(panels))
+        for ax, (title, groups) in zip(axes, panels.items(), strict=True):
+            draw(ax, groups, styles)
+            ax.set_title(title, loc="left")
+        axes[0].set_ylabel("accuracy on all tasks at the end (%)")
+
+
+def work(out: Path) -> None:
+    """Prints the table and puts it into the page, and draws the picture."""
     print(text := table())
     tables.update_readme(PAGE, {"together": text})
+    picture(out / "together.png", {title: own_groups(HOME / name) for title, name in STREAMS.items()})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the script."""
-    return scripts.main(work, __doc__, arguments)
+    return scripts.main(work, __doc__, arguments, out=HOME)
 
 
 if __name__ == "__main__":
