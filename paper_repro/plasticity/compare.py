@@ -20,7 +20,7 @@ from benchmarks.results import Record
 from paper_repro import comparing, scripts
 
 HOME = Path(__file__).parent / "results"
-FILES = ("split_mnist_one_pass.class.jsonl", "permuted_mnist_100_short.domain.jsonl")
+FILES = ("split_mnist_stability.class.jsonl", "permuted_mnist_100_short.domain.jsonl")
 ALONE = ("condensate_projector", "homeostasis")
 TOGETHER = ("condensate_homeostasis", "condensate_metric", "condensate_shell")
 METRICS = ("accuracy", "online_accuracy")

@@ -20,16 +20,13 @@ from benchmarks.results import Record
 from benchmarks.statistics import Interval, mean_interval, paired
 from benchmarks.styles import Style, apart, method_style
 from paper_repro import comparing, scripts
-from paper_repro.plasticity.compare import HOME, groups_in
+from paper_repro.plasticity.compare import FILES, HOME, groups_in
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PAGE = Path(__file__).parent / "README.md"
-STREAMS: Mapping[str, str] = {
-    "split MNIST": "split_mnist_stability.class.jsonl",
-    "100 permutations": "permuted_mnist_100_short.domain.jsonl",
-}
+STREAMS: Mapping[str, str] = dict(zip(("split MNIST", "100 permutations"), FILES, strict=True))
 NAMES: Mapping[str, str] = {
     "naive": "SGD",
     "condensate_projector": "condensates alone",

@@ -96,6 +96,14 @@ def test_a_gate_or_penalty_that_is_switched_off_is_sgd(name):
     assert np.isfinite(found).all() and not np.allclose(found[1], found[0], rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", sorted(name for name in {**gates, **penalties} if "shuffled" in methods[name].options))
+def test_the_control_of_a_gate_or_penalty_learns_otherwise(name):
+    one = lambda shuffled: dataclasses.replace(SMALL, inspected=0, options={name: {"shuffled": shuffled}})
+    jobs = [Job(one(shuffled), "domain", name) for shuffled in (False, True)]
+    own, control = (run(job.experiment, DATA, seeds=[0], hyperparameters=job.hyperparameters).loss for job in jobs)
+    assert np.isfinite(control).all() and not np.allclose(own, control, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("name", "value"), [("intrinsic_plasticity", -1.5), ("intrinsic_plasticity", 1.0), ("synaptic_scaling", 0.0)]
 )
@@ -167,14 +175,18 @@ def test_a_shell_learns_as_homeostasis_does_and_its_core_keeps_what_condensates_
     assert online[steps:] != alone["loss_curve"][steps:]  # its third task begins with what the core kept of the second
 
 
-@pytest.mark.parametrize("core", ["condensate_homeostasis", "condensate_metric"])
-def test_a_core_is_what_the_method_of_its_name_is(core):
-    plain = {"adapts": False, "every": 2}
-    own = plain if core == "condensate_homeostasis" else {"every": 2}
+@pytest.mark.parametrize(
+    ("core", "own", "strength"),
+    [("condensate_homeostasis", {"adapts": False}, "protection"), ("condensate_metric", {}, "strength")],
+)
+def test_a_core_is_what_the_method_of_its_name_is(core, own, strength):
     one = dataclasses.replace(
         SMALL,
-        options={"condensate_shell": {**plain, "core": core}, core: own},
-        hyperparameters={name: {"input_decay": 0.5} for name in ("condensate_shell", core)},
+        options={"condensate_shell": {"adapts": False, "every": 2, "core": core}, core: {**own, "every": 2}},
+        hyperparameters={
+            "condensate_shell": {"input_decay": 0.5, "protection": 0.5},
+            core: {"input_decay": 0.5, strength: 0.5},
+        },
     )
     mine, other = (records(name, one)[0]["accuracy"] for name in ("condensate_shell", core))
     assert mine == other
