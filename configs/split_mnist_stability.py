@@ -27,7 +27,15 @@ suite = dataclasses.replace(
         "condensate_metric",
         "condensate_shell",
     ),
-    hyperparameters={},
+    hyperparameters={
+        "naive": {"learning_rate": 0.05},
+        "condensate_projector": {"learning_rate": 0.1, "scale": 1.0},
+        "homeostasis": {"learning_rate": 0.001, "anchoring": 0.01},
+        "condensate_homeostasis": {"learning_rate": 0.03, "scale": 1.0},
+        "condensate_metric": {"learning_rate": 0.1, "scale": 1.0},
+        # A core that is condensate_homeostasis, and a shell that takes steps as large: no trials of its own.
+        "condensate_shell": {"learning_rate": 0.03, "scale": 1.0},
+    },
     options={
         "homeostasis": {"adapts": False},
         "condensate_homeostasis": {"adapts": False},
@@ -41,7 +49,7 @@ suite = dataclasses.replace(
             "scale": (0.1, 0.3, 1.0, 3.0, 0.1, 0.3, 1.0, 3.0),
         },
         "homeostasis": {
-            "learning_rate": (0.01, 0.01, 0.03, 0.03, 0.1, 0.1, 0.3, 0.3),
+            "learning_rate": (0.0005, 0.0005, 0.001, 0.001, 0.002, 0.002, 0.003, 0.003),
             "anchoring": (0.001, 0.01, 0.001, 0.01, 0.001, 0.01, 0.001, 0.01),
         },
         "condensate_homeostasis": {
