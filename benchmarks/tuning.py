@@ -55,7 +55,7 @@ def tune(suite: Suite, names: Sequence[str], scenarios: Sequence[str], data: Dat
         for job in jobs_of(suite, names, [scenario]):
             found.append(_trials(job, data, seeds))
             _write(out / f"{suite.name}.{scenario}.json", about, found[-1])
-        lines += [_table(suite.name, scenario, found)]
+        lines += [_table(suite, scenario, found)]
     return "\n".join(lines)
 
 
@@ -105,8 +105,10 @@ def _named(trial: Any) -> str:
     return f"{trial:g}" if not isinstance(trial, list) else f"({', '.join(f'{value:g}' for value in trial)})"
 
 
-def _table(suite: str, scenario: str, found: list[dict[str, Any]]) -> str:
-    lines = [f"{suite}, {scenario}-incremental: accuracy on held-out training images in %, chosen value in bold", ""]
+def _table(suite: Suite, scenario: str, found: list[dict[str, Any]]) -> str:
+    measure = suite.measure.replace("_", " ")
+    about = f"{measure} in %, tests on held-out training images, chosen value in bold"
+    lines = [f"{suite.name}, {scenario}-incremental: {about}", ""]
     for row in found:
         cells = [
             f"{'**' if value == row['chosen'] else ''}{_named(value)}: {'diverged' if a is None else f'{100 * a:.1f}'}"

@@ -32,7 +32,7 @@ suite = dataclasses.replace(
         "condensate_metric",
         "condensate_shell",
     ),
-    seeds=3,
+    seeds=10,
     options={
         "homeostasis": {"adapts": False},
         "condensate_homeostasis": {"adapts": False},

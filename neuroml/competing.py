@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from neuroml import core
-from neuroml.inferring import hidden_layers
+from neuroml.inferring import answers_of
 from neuroml.learner import Learner, Task, around, inner_state, inside, make_learner
 from neuroml.modules import gated
 
@@ -35,10 +35,10 @@ def competing(
         answers      = relu(...) where it and strength * excitability are among the k largest of the layer, else 0
         excitability = decay * excitability + (1 - decay) * share of the batch in which relu(...) itself is among them
 
-    Excitability learns of each batch after it is learnt, and in training only. It costs one more forward pass a step.
+    A batch meets the excitability of before it, which learns of it in training only, by one more forward pass.
 
     Args:
-      task: the network, a `neuroml.mlp` with ReLU, and the scale of its inputs.
+      task: the network, a `neuroml.mlp`, and the scale of its inputs.
       transform: the optimizer, with rules in it or without, but for those that need the words `activity` or
         `importance` or ask the network themselves (`neuroml.lwf`, replay).
       winners: share of each layer's neurons that may answer, in (0, 1]: k, rounded, but at least one. 1 is inert.
@@ -72,7 +72,7 @@ def competing(
     def after(excitability: dict[int, Array]) -> Any:
         def compete(number: int, answers: Array) -> Array:
             excited = gated.excited(answers, excitability[number], strength, shuffled)
-            return jnp.where(gated.winning(excited, among(answers)), answers, 0)
+            return gated.only(gated.winning(excited, among(answers)), answers)
 
         return compete
 
@@ -83,8 +83,8 @@ def competing(
 
     def init(key):
         state = plain.init(key)
-        sizes = {number: layer["bias"].shape[0] for number, layer in hidden_layers(state.params).items()}
-        return state._replace(opt_state=CompetingState(state.opt_state, {n: jnp.zeros(s) for n, s in sizes.items()}))
+        excitability = {number: jnp.zeros(size) for number, size in answers_of(state.params).items()}
+        return state._replace(opt_state=CompetingState(state.opt_state, excitability))
 
     def drives(state, batch) -> dict[int, Float[Array, "n size"]]:
         """Returns what each layer's neurons answer, before they compete."""

@@ -1,7 +1,5 @@
 """The methods of the benchmarks whose neurons gate their answers: dendrites that know a context, or competition."""
 
-import math
-
 import optax
 
 from neuroml.competing import competing
@@ -35,7 +33,7 @@ def _k_winners(at: Situation, given: Settings) -> Learner:
 
 _NUMBERS = {"radius": 0.3, "spread": 1.0}
 _OPTIONS = {"contexts": 20, "segments": 1, "winners_percent": 5}
-_LIMITS = {"radius": (0.0, math.inf)}
+_LIMITS = {"radius": "(0, inf)"}
 
 methods: dict[str, Method] = {
     "active_dendrites": Method(
@@ -58,6 +56,6 @@ methods: dict[str, Method] = {
         learner=_k_winners,
         hyperparameters={"winners": 0.3, "strength": 0.1, "decay": 0.99},
         options={"shuffled": False},
-        limits={"winners": (0.0, math.nextafter(1.0, 2.0))},  # 1 is inert, and allowed
+        limits={"winners": "(0, 1]", "strength": "[0, inf)", "decay": "[0, 1)"},
     ),
 }

@@ -9,9 +9,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from neuroml.errors import UsageError
-from neuroml.inferring import hidden_layers, inferring
+from neuroml.inferring import answers_of, inferring
 from neuroml.learner import Learner, Task, apart
-from neuroml.modules.gated import winning
+from neuroml.modules.gated import only, winning
 from neuroml.modules.network import Network
 from neuroml.streams.stream import Batch
 
@@ -93,7 +93,7 @@ def _with_dendrites(network: Network, pixels: int, segments: int, spread: ArrayL
 
     def init(key):
         params, model_state = network.init(key)
-        readers = _readers(params)
+        readers = answers_of(params)
         sizes = readers if segments else {}
         draw = lambda number, size: jax.random.normal(jax.random.fold_in(apart(key), number), (segments, pixels, size))
         dendrites = {number: spread / pixels**0.5 * draw(number, size) for number, size in sizes.items()}
@@ -106,13 +106,6 @@ def _with_dendrites(network: Network, pixels: int, segments: int, spread: ArrayL
         return ask
 
     return network._replace(init=init, apply=without(network.apply), capture=without(network.capture))
-
-
-def _readers(params: Any) -> dict[int, int]:
-    """Returns, for each hidden layer, how many answers of it the next layer reads."""
-    hidden = hidden_layers(params)
-    following = [*list(hidden.values())[1:], params["head"]]
-    return {number: layer["kernel"].shape[-2] for number, layer in zip(hidden, following, strict=True)}
 
 
 def _louder(params: Any, gain: float) -> Any:
@@ -132,7 +125,7 @@ def _gates(dendrites: Any, places: Float[Array, "contexts pixels"], context: Int
         if share == 1:
             return answers
         few = max(1, round(share * answers.shape[-1]))
-        return jnp.where(winning(jax.lax.stop_gradient(answers), few), answers, 0)
+        return only(winning(jax.lax.stop_gradient(answers), few), answers)
 
     return after
 

@@ -1,6 +1,5 @@
 """The methods of the benchmarks that grow, and the fixed networks that they are held against."""
 
-import math
 from typing import Any
 
 import jax
@@ -127,6 +126,6 @@ methods: dict[str, Method] = {
         boundaries=lambda given: consolidates(given) and bool(given["told"]),
         young={"told": True, "pool": 1},
         # `alive` may be 1, which is inert.
-        limits={"alive": (0.0, math.nextafter(1.0, 2.0)), "radius": (0.0, math.inf)},
+        limits={"alive": "(0, 1]", "radius": "(0, inf)"},
     ),
 }

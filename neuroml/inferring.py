@@ -147,8 +147,15 @@ def hidden_layers(params: Any) -> dict[int, Any]:
     """
     hidden = params.get("layers") if isinstance(params, dict) and "convolutions" not in params else None
     if not hidden:
-        raise UsageError("contexts gate the hidden layers of a `neuroml.mlp`, and this network has none.")
+        raise UsageError("only the hidden layers of a `neuroml.mlp` can be gated, and this network has none.")
     return dict(hidden)
+
+
+def answers_of(params: Any) -> dict[int, int]:
+    """Returns, for each hidden layer of a `neuroml.mlp`, how many answers of it the next layer reads."""
+    hidden = hidden_layers(params)
+    following = [*list(hidden.values())[1:], params["head"]]
+    return {number: layer["kernel"].shape[-2] for number, layer in zip(hidden, following, strict=True)}
 
 
 def _gated(task: Task, gates: Gates, own: InferringState, pooled: Callable[[Array], Array]) -> Task:

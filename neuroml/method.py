@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import optax
 
+from neuroml import core
 from neuroml.errors import UsageError
 from neuroml.importance import fisher
 from neuroml.learner import Learner, Task, make_learner
@@ -74,19 +75,16 @@ class Method:
     architecture: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # keywords of the network's maker
     # Settings younger than the first results, at the value that changes nothing: named where they differ.
     young: Mapping[str, int | float | str | bool] = dataclasses.field(default_factory=dict)
-    # Hyperparameters that mean nothing outside (low, high), their own default aside. Rules get them as arrays, which
-    # cannot be looked at.
-    limits: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    # Ranges such as "(0, 1]" outside which a hyperparameter means nothing, its own default aside. Rules get them as
+    # arrays, which cannot be looked at.
+    limits: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def check(self, given: Settings) -> None:
         """Raises `UsageError` for a hyperparameter, or one of several to be swept, that is not within its limits."""
-        for name, (low, high) in self.limits.items():
+        for name, bounds in self.limits.items():
             for value in np.ravel(given[name]):
-                if not (low < value < high or value == self.hyperparameters.get(name)):
-                    below = f" and less than {high:g}" if high < np.inf else ""
-                    raise UsageError(
-                        f"{name}={value:g} must be more than {low:g}{below} in the method {self.summary!r}."
-                    )
+                if value != self.hyperparameters.get(name):
+                    core.require_ranges(f"the method {self.summary!r}", {name: float(value)}, **{name: bounds})
 
     def make(self, at: Situation, given: Settings) -> Learner:
         """Returns the learner for one setting."""

@@ -123,7 +123,7 @@ def _output_sensitivity(given: Settings):
 _SI = {"strength": 1.0, "damping": 0.1, "ceiling": math.inf}
 _SI_OPTIONS = {"clip_negative": True, "count_penalty": False}
 _SI_YOUNG = {"ceiling": math.inf, "count_penalty": False}
-_SI_LIMITS = {"ceiling": (0.0, math.inf)}
+_SI_LIMITS = {"ceiling": "(0, inf)"}
 
 methods: dict[str, Method] = {
     **condensate_methods.methods,

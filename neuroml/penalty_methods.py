@@ -30,7 +30,7 @@ def _penalized(measure: Callable[[Any, Settings], Array]):
 
 
 def _activity_rate(answers: Any, given: Settings) -> Array:
-    return regularizers.activity_rate(answers, given["target"], shuffled=bool(given["shuffled"]))
+    return regularizers.activity_rate(answers, given["target"], pooled=bool(given["pooled"]))
 
 
 def _sparsity(answers: Any, given: Settings) -> Array:
@@ -48,9 +48,9 @@ methods: dict[str, Method] = {
         "a loss that grows as mean answers of hidden neurons leave a target",
         _penalized(_activity_rate),
         hyperparameters={"strength": 0.1, "target": 0.3},
-        options={"shuffled": False},
-        limits={"target": (0.0, float("inf"))},
-        young={"shuffled": False},
+        options={"pooled": False},
+        limits={"target": "(0, inf)"},
+        young={"pooled": False},
     ),
     "sparsity": Method(
         "a loss that grows as answers spread over more hidden neurons",

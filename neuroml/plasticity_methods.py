@@ -133,6 +133,12 @@ def _condensate_homeostasis(at: Situation, given: Settings) -> Learner:
 
 
 def _condensate_shell(at: Situation, given: Settings) -> Learner:
+    """A core of both together, and homeostasis without adaptation of its own as the shell, at `speed` times its step.
+
+    The core is told `protection`, `scale`, `input_decay`, `every` and `shuffled`. One of condensates after homeostasis
+    also shares `strength`, `ridge`, `anchoring` with the shell and reads the other settings of the projector; one of
+    one metric reads `decorrelation`, and has no anchoring.
+    """
     if given["core"] not in CORES:
         raise unknown("core", given["core"], CORES)
     core = CORES[given["core"]](at, given)

@@ -18,12 +18,12 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from neuroml import core, projection, units, vitals
+from neuroml import core, projection, vitals
 from neuroml.errors import UsageError, unknown
 
 
 def activity_rate(
-    activity: Any, target: ArrayLike, *, layers: Sequence[str] | None = None, shuffled: bool = False
+    activity: Any, target: ArrayLike, *, layers: Sequence[str] | None = None, pooled: bool = False
 ) -> Float[Array, ""]:
     r"""Returns how far the mean answers of neurons are from a set-point.
 
@@ -33,10 +33,10 @@ def activity_rate(
       activity: the inputs of the layers, as `neuroml.activity` captures them; images count place by place.
       target: mean magnitude of the answers, >= 0, in their units. With ReLU it is the mean answer.
       layers: paths of the layers whose inputs are measured, such as `["layers/1", "head"]`; default: all.
-      shuffled: the content-free control: each neuron is pushed by how far another one is off, always the same.
+      pooled: the content-free control: the mean over a layer's neurons is drawn to the target, whose rate is whose.
 
     Returns:
-      A scalar >= 0, to be made small. That of the control has a gradient that is not its own.
+      A scalar >= 0, to be made small.
 
     Raises:
       UsageError: a target below 0; an activity without layers, or a path that it does not have.
@@ -50,7 +50,8 @@ def activity_rate(
     0.125
     """
     core.require_ranges("activity_rate", {"target": target}, target="[0, inf)")
-    return _mean([_off(jnp.abs(rows).mean(0), target, shuffled) for rows in _rows(activity, layers)])
+    rates = [jnp.abs(rows).mean(None if pooled else 0) for rows in _rows(activity, layers)]
+    return _mean([jnp.mean((rate - target) ** 2) for rate in rates])
 
 
 def sparsity(activity: Any, *, layers: Sequence[str] | None = None) -> Float[Array, ""]:
@@ -127,15 +128,6 @@ def _rows(activity: Any, layers: Sequence[str] | None) -> list[Float[Array, "n s
 
 def _mean(terms: list[Float[Array, ""]]) -> Float[Array, ""]:
     return jnp.stack(terms).mean()
-
-
-def _off(rates: Float[Array, " size"], target: ArrayLike, shuffled: bool) -> Float[Array, ""]:
-    """Returns the mean squared distance of rates from the target; its gradient is that of the distances in order."""
-    if not shuffled:
-        return jnp.mean((rates - target) ** 2)
-    away = jax.lax.stop_gradient(rates - target)
-    pushed = 2 * units.in_order(away, shuffled) * (rates - jax.lax.stop_gradient(rates))  # 0, with a gradient
-    return jnp.mean(away**2 + pushed)
 
 
 def _spread(rows: Float[Array, "n size"]) -> Float[Array, " n"]:

@@ -35,5 +35,5 @@ def run(jobs: Iterable[Job], data: Dataset, seeds: Sequence[int], path: Path) ->
     """Runs what is missing, and prints the table."""
     for job in jobs:
         for record in runner.run_job(job, data, seeds, path):
-            print(record["config"]["hyperparameters"], record["metrics"][job.suite.measure], flush=True)
+            print(record["config"]["hyperparameters"], record["metrics"], flush=True)
     print(markdown(summarize(results.latest(results.read(path)))))

@@ -84,6 +84,23 @@ def test_excitability_and_its_control_choose_other_winners():
     assert len(heads) == 3
 
 
+def test_what_is_no_number_reaches_the_loss():
+    agent = competing(TASK, OPTIMIZER, winners=0.3)
+    state = agent.init(jax.random.key(0))
+    layer = state.params["layers"][0]
+    broken = {**layer, "kernel": layer["kernel"].at[:, 0].set(jnp.nan)}
+    params = {**state.params, "layers": {**state.params["layers"], 0: broken}}
+    assert np.isnan(agent.step(state._replace(params=params), batch(0), jax.random.key(0))[1].loss)
+
+
+def test_both_answers_of_a_neuron_compete():
+    task = Task(neuroml.mlp((3, 3, 1), [10], 4, activation="crelu"), 2.0)
+    agent = competing(task, OPTIMIZER, winners=0.25)
+    state, _ = jax.jit(agent.step)(agent.init(jax.random.key(0)), batch(0), jax.random.key(0))
+    assert state.opt_state.excitability[0].shape == (20,)
+    assert ((np.asarray(agent.capture(state, batch(1))["head"]) != 0).sum(1) == 5).all()
+
+
 def test_one_neuron_at_least_answers():
     agent, state, _ = trained(winners=1e-3)
     assert all(((np.asarray(h) != 0).sum(1) <= 1).all() and np.asarray(h).any() for h in inputs(agent, state))
@@ -106,8 +123,9 @@ def test_a_number_out_of_range_is_named(name, value):
 def test_a_share_that_is_none_is_refused_before_anything_runs_and_all_is_one():
     method = methods["k_winners"]
     method.check({**method.hyperparameters, "winners": 1.0})
-    with pytest.raises(UsageError, match=r"winners=1\.5 must be more than 0 and less than 1"):
-        method.check({**method.hyperparameters, "winners": 1.5})
+    for name, value in (("winners", 1.5), ("winners", 0.0), ("strength", -1.0), ("decay", 1.0)):
+        with pytest.raises(UsageError, match=rf"needs a `{name}` in .*, but {name}={value}"):
+            method.check({**method.hyperparameters, name: value})
 
 
 def test_a_network_without_hidden_layers_is_refused():

@@ -100,5 +100,5 @@ def test_settings_of_neurogenesis_reach_the_learner(monkeypatch):
     idle = dataclasses.replace(made, options={**told, "told": False, "consolidates": False})
     with pytest.raises(UsageError, match="Drop one of them"):
         idle.learner(idle.stream(DATA, jax.random.key(0)), toy.numbers_of(idle))
-    with pytest.raises(UsageError, match=r"alive=1\.5 must be more than 0"):
+    with pytest.raises(UsageError, match=r"needs a `alive` in \(0, 1\], but alive=1\.5"):
         methods["neurogenesis"].check({**methods["neurogenesis"].hyperparameters, "alive": [0.5, 1.5]})

@@ -177,7 +177,7 @@ def test_the_lead_is_that_on_the_best_rival_over_all_tasks_and_in_the_first_and_
     assert ahead == ["-0.22", "9.60", "-5.40"] and found["seeds"] == "2"
 
 
-def test_both_together_stand_against_each_alone_on_the_seeds_that_both_finished(tmp_path, monkeypatch):
+def test_both_together_stand_against_each_alone_on_the_seeds_that_both_finished(tmp_path):
     named = {"condensate_projector": (0.7, 0.8), "homeostasis": (0.3, 0.9), "condensate_shell": (0.72, 0.9)}
     metrics = lambda seed, kept, learnt: {"accuracy": kept + 0.01 * seed, "online_accuracy": learnt + 0.02 * seed}
     rows = [record(name, seed) | {"metrics": metrics(seed, *both)} for name, both in named.items() for seed in range(3)]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import neuroml
-from neuroml import regularizers, units
+from neuroml import regularizers
 from neuroml.errors import UsageError
 
 KEY = jax.random.key(0)
@@ -91,15 +91,14 @@ def test_what_cannot_be_measured_raises(name):
         ALL[name](ACTIVITY, layers="head")
 
 
-def test_the_control_pushes_each_neuron_by_how_far_another_is_off():
+def test_the_control_draws_the_mean_of_a_layer_to_the_target():
     rows = PATHS["layers/0"]
-    measure = lambda shuffled: jax.value_and_grad(lambda h: regularizers.activity_rate(h, 0.3, shuffled=shuffled))(rows)
-    (value, gradient), (same, other) = measure(False), measure(True)
-    assert value == pytest.approx(same)
-    rates = np.abs(rows).mean(0)
-    away = np.asarray(units.in_order(jnp.asarray(rates - 0.3), True))
-    np.testing.assert_allclose(other, 2 * away * np.sign(rows) / rows.size, rtol=1e-4)
-    assert not np.allclose(gradient, other, rtol=0.1)
+    measure = lambda pooled: jax.value_and_grad(lambda h: regularizers.activity_rate(h, 0.3, pooled=pooled))(rows)
+    (_, own), (value, control) = measure(False), measure(True)
+    away = np.abs(rows).mean() - 0.3
+    np.testing.assert_allclose(value, away**2, rtol=1e-5)
+    np.testing.assert_allclose(control, 2 * away * np.sign(rows) / rows.size, rtol=1e-4)
+    assert not np.allclose(own, control, rtol=0.1)
 
 
 def test_a_negative_mean_answer_is_no_target():

@@ -45,6 +45,15 @@ def winning(scores: Float[Array, "*batch size"], winners: ArrayLike) -> Bool[Arr
     return above | (equal & (jnp.cumsum(equal, axis=-1) <= winners - count(above)))
 
 
+def only(won: Bool[Array, "*batch size"], x: Float[Array, "*batch size"]) -> Float[Array, "*batch size"]:
+    """Returns the answers of those that won, and 0 for the others; what is no number is handed on, for a loss to show.
+
+    >>> only(jnp.array([True, False, False]), jnp.array([3.0, 2.0, jnp.nan])).tolist()
+    [3.0, 0.0, nan]
+    """
+    return jnp.where(won | jnp.isnan(x), x, 0)
+
+
 def excited(
     x: Float[Array, "*batch size"], excitability: Float[Array, " size"], strength: ArrayLike, shuffled: bool
 ) -> Float[Array, "*batch size"]:
@@ -120,7 +129,7 @@ class KWinners(nnx.Module):
         won = self.won(x)
         if update and not self.use_running_average and x.size:
             self.excitability[...] = recent(self.excitability[...], x, self.winners, self.decay)
-        return jnp.where(won, x, 0)
+        return only(won, x)
 
     def won(self, x: Float[Array, "*batch size"]) -> Bool[Array, "*batch size"]:
         """Returns which units win."""

@@ -303,11 +303,11 @@ def test_a_ceiling_of_importance_reaches_si_and_is_named_where_it_is_set():
     rules = [job.method.transform(SITUATION, {**job.options, **job.hyperparameters}) for job in jobs]
     ceilings = [float(rule.init({"w": jnp.ones(1)})[0].ceiling) for rule in rules]
     assert ceilings == [float("inf"), pytest.approx(0.01)]
-    with pytest.raises(UsageError, match="ceiling=-1 must be more than 0"):
+    with pytest.raises(UsageError, match=r"needs a `ceiling` in \(0, inf\), but ceiling=-1"):
         jobs_of(changed("si.ceiling=-1.0"), ["si"], ["class"])
 
 
 def test_a_number_without_end_is_within_its_limits_only_where_it_is_the_default():
     methods["si"].check({**methods["si"].hyperparameters, "ceiling": float("inf")})
-    with pytest.raises(UsageError, match="target=inf must be more than 0"):
+    with pytest.raises(UsageError, match=r"needs a `target` in \(0, inf\), but target=inf"):
         methods["synaptic_scaling"].check({**methods["synaptic_scaling"].hyperparameters, "target": float("inf")})
