@@ -5,9 +5,9 @@
 One pass, one head of ten outputs, no task ids, MLP 784-400-400-10, SGD, batches of 128. Online accuracy (on each batch
 before it is learnt) says how well the network still learns, the accuracy on all tasks at the end what it has kept.
 
-One seed takes 1 to 6 minutes on one CPU core. To expect, in %, online and at the end: homeostasis 83.3 and 31,
-condensate_shell 83.4 and 73, naive 80.2 and 37, condensate_projector 76.0 and 69, with `--set
-condensate_projector.learning_rate=0.6` 79.9 and 77, condensate_homeostasis 73.9 and 69.
+One seed takes 1 to 5 minutes on one CPU core. To expect, in %, online and at the end: condensate_shell 83.3 and 79,
+homeostasis 83.3 and 31, condensate_metric 80.3 and 79, condensate_projector 79.9 and 77, naive 80.2 and 37,
+condensate_homeostasis 73.9 and 69.
 """
 
 import dataclasses

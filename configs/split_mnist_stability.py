@@ -6,8 +6,9 @@ Five tasks of two digits, one head, nobody says which task it is, MLP 784-400-40
 image once, as in `split_mnist_one_pass`, and all settings chosen by learning and keeping in equal parts: the mean of
 online accuracy (on each batch before it is learnt) and accuracy on all digits at the end.
 
-One seed takes .1 to 2 minutes on one CPU core. To expect, in %, online and at the end: see the table in
-`paper_repro/plasticity`.
+One seed takes .1 to 1 minute on one CPU core. To expect, in %, online and at the end: condensate_shell 98.4 and 95,
+condensate_homeostasis 96.0 and 95, condensate_metric 95.5 and 92, condensate_projector 95.0 and 90, homeostasis 89.1
+and 81, naive 98.5 and 23.
 """
 
 import dataclasses

@@ -4,8 +4,9 @@
 
 Differences in online accuracy of homeostasis from every other method and from its ablations, and of every method from
 its controls; of condensates and homeostasis together, in accuracy on all tasks at the end and in online accuracy, from
-either alone and from other ways of being together. In points, with 95 % intervals and the p value of Student's paired
-t-test, not corrected for the number of comparisons. A seed of which either run diverged is left out.
+either alone, from other ways of being together, and from variants of each. In points, with 95 % intervals and the p
+value of Student's paired t-test, not corrected for the number of comparisons. A seed of which either run diverged is
+left out.
 """
 
 import operator
@@ -77,13 +78,16 @@ def lines(path: Path) -> list[str]:
     ]
 
 
-def against(ours: Groups, theirs: Groups, of: Callable[[str, str], bool]) -> list[str]:
-    """Returns a line on online accuracy for each of our and their configurations of whose methods `of` says so."""
+def against(
+    ours: Groups, theirs: Groups, of: Callable[[str, str], bool], metrics: Sequence[str] = ("online_accuracy",)
+) -> list[str]:
+    """Returns a line for each metric and each of our and their configurations of whose methods `of` says so."""
     return [
-        f"online_accuracy: {one} - {other} = {difference}"
+        f"{metric}: {one} - {other} = {difference}"
+        for metric in metrics
         for one, mine in ours.items()
         for other, their in theirs.items()
-        if of(mine[0]["method"], their[0]["method"]) and (difference := _difference(mine, their, "online_accuracy"))
+        if of(mine[0]["method"], their[0]["method"]) and (difference := _difference(mine, their, metric))
     ]
 
 
@@ -102,6 +106,9 @@ def work() -> None:
     whole = groups_in(HOME / "first_100k" / PLAIN)
     comparing.report(HOME, ["ablation.domain.jsonl"], lambda path: against(whole, groups_in(path), operator.eq))
     comparing.report(HOME, FILES, lines)
+    usual = groups_in(HOME / FILES[1])
+    variants = lambda path: against(usual, groups_in(path), operator.eq, METRICS)
+    comparing.report(HOME, [f"variants/{FILES[1]}"], variants)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

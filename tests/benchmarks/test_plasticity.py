@@ -104,7 +104,8 @@ CONTROLS = {
 
 @pytest.mark.parametrize("name", sorted(CONTROLS))
 def test_the_control_of_a_gate_or_penalty_learns_otherwise(name):
-    one = lambda on: dataclasses.replace(SMALL, inspected=0, options={name: {CONTROLS[name]: on}})
+    soon = {"maturity_lock": {"rate": 0.1}}  # locks need some time
+    one = lambda on: dataclasses.replace(SMALL, inspected=0, hyperparameters=soon, options={name: {CONTROLS[name]: on}})
     jobs = [Job(one(on), "domain", name) for on in (False, True)]
     own, control = (run(job.experiment, DATA, seeds=[0], hyperparameters=job.hyperparameters).loss for job in jobs)
     assert np.isfinite(control).all() and not np.allclose(own, control, rtol=1e-4)
