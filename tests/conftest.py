@@ -38,7 +38,7 @@ _done = itertools.count(1)
 def room_for_programs():
     """Drops compiled programs before their memory maps run out: Linux gives a process 65,530, then XLA crashes."""
     yield
-    if next(_done) % 20 == 0 and _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > 50_000:
+    if next(_done) % 5 == 0 and _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > 50_000:
         jax.clear_caches()
         gc.collect()
 
