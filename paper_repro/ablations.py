@@ -11,6 +11,7 @@ from benchmarks.summaries import summarize
 from benchmarks.tables import markdown
 from neuroml.methods import methods
 from neuroml.streams.dataset import Dataset
+from paper_repro.comparing import PER_CENT
 
 Changes = list[dict[str, Any]]
 
@@ -35,5 +36,6 @@ def run(jobs: Iterable[Job], data: Dataset, seeds: Sequence[int], path: Path) ->
     """Runs what is missing, and prints the table."""
     for job in jobs:
         for record in runner.run_job(job, data, seeds, path):
-            print(record["config"]["hyperparameters"], record["metrics"], flush=True)
+            found = {name: record["metrics"][name] for name in PER_CENT if name in record["metrics"]}
+            print(record["config"]["hyperparameters"], found, flush=True)
     print(markdown(summarize(results.latest(results.read(path)))))

@@ -169,3 +169,12 @@ def test_a_network_without_hidden_layers_or_with_convolutions_is_refused(network
     agent = dendrites.dendritic(Task(network, 1.0), optax.sgd(0.1), ONE, contexts=2, segments=segments)
     with pytest.raises(UsageError, match="hidden layers of a `neuroml.mlp`"):
         agent.init(jax.random.key(0))
+
+
+def test_what_is_no_number_is_handed_on():
+    agent = made()
+    state, _ = trained(agent)
+    layer = state.params["layers"][0]
+    broken = {**layer, "kernel": layer["kernel"].at[:, 0].set(jnp.nan)}
+    state = state._replace(params={**state.params, "layers": {**state.params["layers"], 0: broken}})
+    assert jnp.isnan(jax.jit(agent.predict)(state, batch(1, 50))).any()

@@ -178,15 +178,18 @@ def test_the_lead_is_that_on_the_best_rival_over_all_tasks_and_in_the_first_and_
 
 
 def test_both_together_stand_against_each_alone_on_the_seeds_that_both_finished(tmp_path):
-    named = {"condensate_projector": (0.7, 0.8), "homeostasis": (0.3, 0.9), "condensate_shell": (0.72, 0.9)}
+    named = {"condensate_projector": (0.7, 0.8), "homeostasis": (0.6, 0.7), "condensate_shell": (0.72, 0.9)}
     metrics = lambda seed, kept, learnt: {"accuracy": kept + 0.01 * seed, "online_accuracy": learnt + 0.02 * seed}
     rows = [record(name, seed) | {"metrics": metrics(seed, *both)} for name, both in named.items() for seed in range(3)]
     rows += [record("condensate_homeostasis", seed, diverged=LOST if seed else None) for seed in range(3)]
     rows[-3]["metrics"] = metrics(0, 0.75, 0.85)
+    fast = {"learning_rate": 0.03, "anchoring": 0.001}
+    rows += [record("homeostasis", seed, **fast) | {"metrics": metrics(seed, 0.3, 0.9)} for seed in range(3)]
     found = {cells[1]: dict(zip(together.HEADER, cells, strict=True)) for cells in rows_of(tmp_path, rows)}
     assert list(found) == [
         "condensates alone",
         "homeostasis alone",
+        "homeostasis alone, by larger steps",
         "both, one after the other",
         "both, in two networks",
     ]
@@ -195,7 +198,8 @@ def test_both_together_stand_against_each_alone_on_the_seeds_that_both_finished(
     assert (shell["online"], shell["at the end"]) == ("92.0", "73.0")
     assert (shell[online], shell[kept]) == ("0.00 [0.00, 0.00]", "2.00 [2.00, 2.00]") and shell["seeds"] == "3"
     assert (product[online], product[kept], product["seeds"]) == ("-5.00", "5.00", "1, 2 diverged")
-    assert found["homeostasis alone"][online] == found["condensates alone"][kept] == "–"
+    assert found["homeostasis alone, by larger steps"][online] == found["condensates alone"][kept] == "–"
+    assert found["homeostasis alone"][online] == "-20.00 [-20.00, -20.00]"  # behind what learns best of it
 
 
 def rows_of(folder, rows):

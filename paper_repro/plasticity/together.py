@@ -56,8 +56,11 @@ def table(streams: Mapping[str, str] = STREAMS) -> str:
 
 
 def own_groups(path: Path) -> Groups:
-    """Returns the records of each configuration that has a name here."""
-    groups = {against_suite(label, group[0], terse=True): group for label, group in groups_in(path).items()}
+    """Returns the records of each configuration that has a name here, and refuses two under one name."""
+    found = groups_in(path)
+    named = {group[0]["config_hash"]: against_suite(label, group[0], terse=True) for label, group in found.items()}
+    records = [record for group in found.values() for record in group]
+    groups = comparing.by_name(records, lambda record: named[record["config_hash"]])
     return {name: groups[name] for name in NAMES if name in groups}
 
 
